@@ -1,0 +1,84 @@
+"""One service instance as a state machine, without I/O.
+
+Front-ends hand in what happens (a message came, a handler ended, the time is now T) and do what comes out. All rules of
+a service are here: configuration, subjects, admission, timeouts, errors, sizes, stats, control answers, the stop.
+"""
+
+from natsvc.core.config import (
+    DEFAULT_QUEUE_GROUP,
+    NO_QUEUE_GROUP,
+    EndpointConfig,
+    GroupConfig,
+    Handler,
+    Middleware,
+    NoQueueGroup,
+    ServiceConfig,
+    configure,
+)
+from natsvc.core.control import ControlState
+from natsvc.core.definition import GroupDefinition, ServiceDefinition, definition_of
+from natsvc.core.endpoint import EndpointState
+from natsvc.core.handlers import ErrorCodes, compose, is_async, with_error_handling
+from natsvc.core.models import (
+    INFO_RESPONSE_TYPE,
+    PING_RESPONSE_TYPE,
+    STATS_RESPONSE_TYPE,
+    AwaitableSelf,
+    EndpointInfo,
+    EndpointStats,
+    ServiceInfo,
+    ServicePing,
+    ServiceStats,
+)
+from natsvc.core.replies import ERROR_CODE_HEADER, ERROR_HEADER, Data, Reply, ReplyHeaders, encode_json
+from natsvc.core.request import BaseRequest, RequestState, current_request
+from natsvc.core.scope import Endpoint, Scope
+from natsvc.core.service import STOP_TIMEOUT, Lifecycle, ServiceState
+from natsvc.core.subjects import DEFAULT_PREFIX, ServiceVerb, control_subject
+
+__all__ = [
+    "DEFAULT_PREFIX",
+    "DEFAULT_QUEUE_GROUP",
+    "ERROR_CODE_HEADER",
+    "ERROR_HEADER",
+    "INFO_RESPONSE_TYPE",
+    "NO_QUEUE_GROUP",
+    "PING_RESPONSE_TYPE",
+    "STATS_RESPONSE_TYPE",
+    "STOP_TIMEOUT",
+    "AwaitableSelf",
+    "BaseRequest",
+    "ControlState",
+    "Data",
+    "Endpoint",
+    "EndpointConfig",
+    "EndpointInfo",
+    "EndpointState",
+    "EndpointStats",
+    "ErrorCodes",
+    "GroupConfig",
+    "GroupDefinition",
+    "Handler",
+    "Lifecycle",
+    "Middleware",
+    "NoQueueGroup",
+    "Reply",
+    "ReplyHeaders",
+    "RequestState",
+    "Scope",
+    "ServiceConfig",
+    "ServiceDefinition",
+    "ServiceInfo",
+    "ServicePing",
+    "ServiceState",
+    "ServiceStats",
+    "ServiceVerb",
+    "compose",
+    "configure",
+    "control_subject",
+    "current_request",
+    "definition_of",
+    "encode_json",
+    "is_async",
+    "with_error_handling",
+]

@@ -1,0 +1,111 @@
+"""What a service's state machine asks its front-end to do.
+
+The requests to run are what `receive` and `finish` return, because every message passes there. Everything else is
+rarer, and is one of these values in `ServiceState.effects`, to be performed in order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from natsvc.core.replies import Reply
+    from natsvc.core.request import BaseRequest
+    from natsvc.message import Message
+
+__all__ = [
+    "Cancel",
+    "Effect",
+    "Flush",
+    "Interest",
+    "Publish",
+    "Receiver",
+    "Report",
+    "Stopped",
+    "Subscribe",
+    "Unsubscribe",
+    "WakeAt",
+]
+
+
+class Receiver(Protocol):
+    """What the messages of a subscription go to: an endpoint, or a control verb."""
+
+    def receive(self, message: Message, now: int) -> BaseRequest | None:
+        """Take a message; return the request if it is to be run now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Interest:
+    """One subscription of the service.
+
+    Attributes:
+        subject: What to subscribe to.
+        queue_group: The queue group, "" for none.
+        receiver: What its messages go to.
+    """
+
+    subject: str
+    queue_group: str
+    receiver: Receiver
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subscribe:
+    """Subscribe, before anything that is published afterwards."""
+
+    interest: Interest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unsubscribe:
+    """Unsubscribe; if `confirm`, deliver what the server has sent until it confirmed, then call `unsubscribed`."""
+
+    interests: tuple[Interest, ...]
+    confirm: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Flush:
+    """Have the server confirm that it has all that was published, then call `flushed`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Publish:
+    """Publish a reply."""
+
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cancel:
+    """Cancel the handler of a request that has been answered in its place."""
+
+    request: BaseRequest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """Call the error_handler."""
+
+    error: BaseException
+    request: BaseRequest | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WakeAt:
+    """Call `wake` at this time (nanoseconds) instead of at the time named before."""
+
+    time: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stopped:
+    """The service has stopped: say so to those who wait, then call the done_handler."""
+
+    error: BaseException | None
+
+
+Effect: TypeAlias = Subscribe | Unsubscribe | Flush | Publish | Cancel | Report | WakeAt | Stopped

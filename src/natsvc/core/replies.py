@@ -1,0 +1,148 @@
+"""What goes back to a caller: a handler's result as bytes, an error as headers, checked for size before it is written.
+
+The server answers a message over its limits by closing the connection, and with it goes everybody's work. So sizes are
+checked here, for every connection.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from natsvc.core.subjects import MAX_CONTROL_LINE
+from natsvc.errors import MaxPayloadError
+from natsvc.headers import Headers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "ERROR_CODE_HEADER",
+    "ERROR_HEADER",
+    "Data",
+    "Reply",
+    "ReplyHeaders",
+    "encode_json",
+    "encode_result",
+    "error_headers",
+    "make_reply",
+    "printable_error",
+]
+
+ERROR_HEADER = "Nats-Service-Error"
+"""The header that holds an error reply's description (ADR-32, "Error Handling")."""
+
+ERROR_CODE_HEADER = "Nats-Service-Error-Code"
+"""The header that holds an error reply's code."""
+
+Data: TypeAlias = bytes | bytearray | memoryview | str
+"""What a response's body may be given as; text is sent as UTF-8."""
+
+ReplyHeaders: TypeAlias = "Headers | Mapping[str, str] | None"
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class Reply:
+    """A message to publish: to a reply subject, with or without headers."""
+
+    __slots__ = ("block", "data", "headers", "subject")
+
+    def __init__(self, subject: str, data: bytes, headers: Headers | None = None, block: bytes = b"") -> None:
+        self.subject = subject
+        self.data = data
+        self.headers = headers
+        self.block = block  # the headers, encoded
+
+    def __repr__(self) -> str:
+        return f"<Reply to {self.subject!r}, {len(self.block) + len(self.data)} bytes>"
+
+
+def make_reply(subject: str, data: Data, headers: ReplyHeaders, max_payload: int) -> Reply:
+    """Return the reply, if the server takes it.
+
+    Raises:
+        MaxPayloadError: Headers and data exceed max_payload, or the command line what a server reads of one.
+        HeaderError: A header name or value can't stand in a header block.
+        TypeError: The data is neither bytes nor text.
+    """
+    body = data if type(data) is bytes else encode_data(data)
+    if headers:
+        checked = Headers(headers)
+        block = checked.encode()
+    else:
+        checked, block = None, b""
+    size = len(block) + len(body)
+    if size > max_payload:
+        raise MaxPayloadError(size, max_payload)
+    if len(subject) > MAX_CONTROL_LINE // 8:  # a character has at most 4 bytes: shorter ones needn't be measured
+        line = len(subject.encode("utf-8", "surrogateescape")) + len(f"  {len(block)} {size}")
+        if line > MAX_CONTROL_LINE:
+            raise MaxPayloadError(line, MAX_CONTROL_LINE, "command line")
+    return Reply(subject, body, checked, block)
+
+
+def encode_data(data: Data) -> bytes:
+    """Return a body's bytes.
+
+    Raises:
+        TypeError: It is neither bytes nor text.
+    """
+    if isinstance(data, str):
+        return data.encode()
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"data must be bytes or str, not {type(data).__name__}")
+
+
+def encode_json(value: object) -> bytes:
+    """Return a value as JSON; dataclasses become objects.
+
+    Raises:
+        TypeError: The value holds something that JSON can't.
+        ValueError: The same, of a float that is no number, of a circle, or of text that UTF-8 can't hold.
+    """
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_fields).encode()
+
+
+def encode_result(result: object) -> bytes:
+    """Return what a handler's return value means as a response: bytes and text as they are, the rest as JSON.
+
+    Raises:
+        TypeError: The value is none of those a handler may return, or holds something that JSON can't.
+        ValueError: JSON can't hold the value.
+    """
+    if isinstance(result, (str, bytes, bytearray, memoryview)):
+        return encode_data(result)
+    if isinstance(result, (dict, list)) or (dataclasses.is_dataclass(result) and not isinstance(result, type)):
+        return encode_json(result)
+    raise TypeError(
+        f"a handler must return bytes, str, dict, list, a dataclass or None (and an async one be an async def), "
+        f"not {type(result).__name__}"
+    )
+
+
+def printable_error(code: str | int, description: str) -> tuple[str, str]:
+    """Return code and description as they can be sent: no control characters, neither of them empty."""
+    code = _printable(str(code)) or "500"
+    return code, _printable(str(description)) or code
+
+
+def error_headers(code: str, description: str, headers: ReplyHeaders = None) -> Headers:
+    """Return the headers of an error reply; its own two override the given ones."""
+    merged = Headers(headers or ())
+    merged[ERROR_CODE_HEADER] = code
+    merged[ERROR_HEADER] = description
+    return merged
+
+
+def _printable(text: str) -> str:
+    return _CONTROL.sub(" ", text.encode("utf-8", "replace").decode()).strip()
+
+
+def _fields(value: object) -> dict[str, Any]:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+    raise TypeError(f"JSON has no form for {type(value).__name__}")

@@ -1,0 +1,162 @@
+"""One request on its way through a service, and the rules of answering it.
+
+Every front-end's Request is a BaseRequest with methods of its own world to respond. What such a method may send is
+decided here: `answer` and `answer_error` give the reply to publish, or say why there is none.
+
+    WAITING -> RUNNING -> ENDED -> FINISHED     the handler ran to its end, its last reply is out
+          \\         \\-> CUT OFF               answered with 504 or 503 in the handler's place
+           \\-> FINISHED                        answered with 504 or 503, never run
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from natsvc.core.replies import Data, Reply, ReplyHeaders, error_headers, make_reply, printable_error
+from natsvc.errors import MaxPayloadError, NoReplyError, ServiceError, ServiceStoppedError
+
+if TYPE_CHECKING:
+    from natsvc.core.endpoint import EndpointState
+    from natsvc.headers import Headers
+    from natsvc.message import Message
+
+__all__ = ["BaseRequest", "RequestState", "current_request"]
+
+_LONGEST_LAST_ERROR = 1024
+
+current_request: ContextVar[BaseRequest | None] = ContextVar("natsvc_current_request", default=None)
+"""The request whose handler runs: so that a `stop()` called by a handler doesn't wait for that handler."""
+
+
+class RequestState(enum.Enum):
+    """Where a request is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    ENDED = "ended"
+    CUT_OFF = "cut off"
+    FINISHED = "finished"
+
+
+_RUNNING = RequestState.RUNNING
+_CUT_OFF = RequestState.CUT_OFF
+
+
+class BaseRequest:
+    """A request: what came, and what has become of it so far.
+
+    It is made by natsvc. Handlers read `subject`, `reply`, `headers`, `data` and call `json()` and the methods to
+    respond; the rest is for the state machine.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_deadline",
+        "_elapsed",
+        "_endpoint",
+        "_error",
+        "_message",
+        "_started",
+        "_state",
+        "_unsent",
+    )
+
+    def __init__(self, endpoint: EndpointState, message: Message) -> None:
+        self._endpoint = endpoint
+        self._message = message
+        self._state = RequestState.WAITING
+        self._answered = False
+        self._error: str | None = None  # last_error, if this request has one
+        self._unsent: MaxPayloadError | None = None  # a response too large to be sent, with none after it
+        self._deadline = 0
+        self._started = 0
+        self._elapsed = 0
+
+    @property
+    def subject(self) -> str:
+        """The subject the request was sent to."""
+        return self._message.subject
+
+    @property
+    def reply(self) -> str:
+        """The subject that responses go to; "" if the sender expects none."""
+        return self._message.reply
+
+    @property
+    def headers(self) -> Headers:
+        """The request's headers; empty if it has none, never None."""
+        return self._message.headers
+
+    @property
+    def data(self) -> bytes:
+        """The request's body."""
+        return self._message.data
+
+    def json(self) -> Any:
+        """Return the body, read as JSON.
+
+        Raises:
+            ServiceError: With code 400, if it isn't JSON: unless the handler catches it, the caller is told so.
+        """
+        try:
+            return json.loads(self._message.data, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            raise ServiceError(400, "The request's data is not JSON") from None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._message.subject!r}, {self._state.value}>"
+
+    # The rest is the state machine's: front-ends call it, users don't.
+
+    def _answer(self, data: Data, headers: ReplyHeaders) -> Reply | None:
+        """Return the response to publish; None if it comes too late for a caller that has been told 504."""
+        if not self._may_answer():
+            return None
+        reply_to = self._message.reply
+        if not reply_to:
+            self._error = self._error or "500:No reply subject"
+            raise NoReplyError(f"the request to {self.subject!r} has no reply subject")
+        try:
+            reply = make_reply(reply_to, data, headers, self._endpoint.service.max_payload())
+        except MaxPayloadError as error:
+            self._unsent = error
+            raise
+        self._note_answer()
+        return reply
+
+    def _answer_error(self, code: str | int, description: str, data: Data, headers: ReplyHeaders) -> Reply | None:
+        """Return the error reply to publish, and note the error."""
+        if not self._may_answer():
+            return None
+        code, description = printable_error(code, description)
+        if not self._message.reply:
+            self._note_error(code, description)
+            raise NoReplyError(f"the request to {self.subject!r} has no reply subject")
+        reply = self._answer(data, error_headers(code, description, headers))
+        self._note_error(code, description)
+        return reply
+
+    def _may_answer(self) -> bool:
+        if self._state is _RUNNING:
+            return True
+        service = self._endpoint.service
+        if service.is_stopped:
+            raise ServiceStoppedError(f"service {service.config.name!r} has stopped: nothing can be sent for it")
+        # A handler may have left work behind that responds later: allowed, unless its caller has been told 504.
+        return self._state is not _CUT_OFF
+
+    def _note_answer(self) -> None:
+        self._answered = True
+        self._unsent = None
+        if self._deadline:
+            self._endpoint.timed.pop(self, None)
+
+    def _note_error(self, code: str, description: str) -> None:
+        self._error = f"{code}:{description}"[:_LONGEST_LAST_ERROR]
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,70 @@
+"""One message as it came from NATS.
+
+Its headers are decoded when they are first read: most requests pass through without anybody looking at them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from natsvc.headers import Headers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Message"]
+
+
+class Message:
+    """A message: where it was sent, where an answer goes, its headers and its data.
+
+    Args:
+        subject: The subject it was published to.
+        data: The body.
+        reply: The subject that answers go to, "" if none are expected.
+        headers: The headers: the undecoded block of the wire, or a mapping, read as leniently as a block.
+
+    Attributes:
+        subject: The subject it was published to.
+        data: The body.
+        reply: The subject that answers go to, "" if none are expected.
+    """
+
+    __slots__ = ("_headers", "data", "reply", "subject")
+
+    def __init__(
+        self,
+        subject: str,
+        data: bytes = b"",
+        *,
+        reply: str = "",
+        headers: Mapping[str, str] | bytes | None = None,
+    ) -> None:
+        self.subject = subject
+        self.data = data
+        self.reply = reply
+        self._headers = headers
+
+    @property
+    def headers(self) -> Headers:
+        """The headers; empty if there are none, never None."""
+        headers = self._headers
+        if isinstance(headers, Headers):
+            return headers
+        decoded = Headers.decode(headers) if isinstance(headers, bytes) else Headers.received(headers or {})
+        self._headers = decoded
+        return decoded
+
+    @property
+    def size(self) -> int:
+        """How many bytes headers and data take."""
+        headers = self._headers
+        if not headers:
+            return len(self.data)
+        if isinstance(headers, bytes):
+            return len(self.data) + len(headers)
+        return len(self.data) + len(self.headers.encode())
+
+    def __repr__(self) -> str:
+        reply = f", reply={self.reply!r}" if self.reply else ""
+        return f"<Message subject={self.subject!r}{reply}, {self.size} bytes>"
