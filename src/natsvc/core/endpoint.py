@@ -1,8 +1,8 @@
 """One endpoint at work: who runs, who waits, who is refused, and what is counted.
 
 `receive` takes a message, `conclude` what its handler came to, `finish` the end of its work. In between, `expire`
-answers what is overdue, and `cut_off` what a stop leaves no time for. Whatever the order: every request is counted once,
-and gets at most one error in the counters.
+answers what is overdue, and `cut_off` what a stop leaves no time for. Whatever the order: every request is counted
+once, and gets at most one error in the counters.
 """
 
 from __future__ import annotations

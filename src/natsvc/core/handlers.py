@@ -33,7 +33,7 @@ def is_async(function: Callable[..., Any]) -> bool:
     """Whether calling it gives something to await; sees through partials, methods and callable objects."""
     while isinstance(function, functools.partial):
         function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def compose(middleware: Sequence[Middleware], handler: Handler) -> Handler:
