@@ -11,7 +11,7 @@ import datetime as dt
 import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 from natsvc.errors import InvalidAnswerError
 
@@ -30,8 +30,6 @@ __all__ = [
 INFO_RESPONSE_TYPE = "io.nats.micro.v1.info_response"
 PING_RESPONSE_TYPE = "io.nats.micro.v1.ping_response"
 STATS_RESPONSE_TYPE = "io.nats.micro.v1.stats_response"
-
-_Self = TypeVar("_Self", bound="AwaitableSelf")
 
 _FRACTION = re.compile(r"\.(\d+)")
 

@@ -1,11 +1,11 @@
-"""One request on its way through a service, and the rules of answering it.
+r"""One request on its way through a service, and the rules of answering it.
 
 Every front-end's Request is a BaseRequest with methods of its own world to respond. What such a method may send is
 decided here: `answer` and `answer_error` give the reply to publish, or say why there is none.
 
     WAITING -> RUNNING -> ENDED -> FINISHED     the handler ran to its end, its last reply is out
-          \\         \\-> CUT OFF               answered with 504 or 503 in the handler's place
-           \\-> FINISHED                        answered with 504 or 503, never run
+          \         \-> CUT OFF               answered with 504 or 503 in the handler's place
+           \-> FINISHED                        answered with 504 or 503, never run
 """
 
 from __future__ import annotations
