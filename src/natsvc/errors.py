@@ -20,6 +20,7 @@ __all__ = [
     "MaxPayloadError",
     "NatsvcError",
     "NoReplyError",
+    "OutboundBufferError",
     "PermissionsError",
     "RequestTimeoutError",
     "ServiceError",
@@ -131,6 +132,10 @@ class ServiceStoppedError(NatsvcError):
 
 class ConnectionClosedError(NatsvcError, ConnectionError):
     """The connection to NATS is closed for good, or was never made."""
+
+
+class OutboundBufferError(NatsvcError):
+    """More was published while disconnected than is kept for the time after the reconnect."""
 
 
 class PermissionsError(NatsvcError):

@@ -23,13 +23,13 @@ from natsvc.core.models import (
     INFO_RESPONSE_TYPE,
     PING_RESPONSE_TYPE,
     STATS_RESPONSE_TYPE,
-    AwaitableSelf,
     EndpointInfo,
     EndpointStats,
     ServiceInfo,
     ServicePing,
     ServiceStats,
 )
+from natsvc.core.ready import AwaitableSelf, Done
 from natsvc.core.replies import ERROR_CODE_HEADER, ERROR_HEADER, Data, Reply, ReplyHeaders, encode_json
 from natsvc.core.request import BaseRequest, RequestState, current_request
 from natsvc.core.scope import Endpoint, Scope
@@ -50,6 +50,7 @@ __all__ = [
     "BaseRequest",
     "ControlState",
     "Data",
+    "Done",
     "Endpoint",
     "EndpointConfig",
     "EndpointInfo",

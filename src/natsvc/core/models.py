@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
+from natsvc.core.ready import AwaitableSelf
 from natsvc.errors import InvalidAnswerError
 
 __all__ = [
     "INFO_RESPONSE_TYPE",
     "PING_RESPONSE_TYPE",
     "STATS_RESPONSE_TYPE",
-    "AwaitableSelf",
     "EndpointInfo",
     "EndpointStats",
     "ServiceInfo",
@@ -32,19 +32,6 @@ PING_RESPONSE_TYPE = "io.nats.micro.v1.ping_response"
 STATS_RESPONSE_TYPE = "io.nats.micro.v1.stats_response"
 
 _FRACTION = re.compile(r"\.(\d+)")
-
-
-class AwaitableSelf:
-    """Something that was made without waiting, and may be awaited all the same: it gives itself.
-
-    Programs for nats-py's `nats.micro` await what here needs no waiting.
-    """
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[Any, None, Self]:
-        yield from ()
-        return self
 
 
 @dataclass(slots=True, kw_only=True)

@@ -7,6 +7,7 @@ checked here, for every connection.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -118,6 +119,8 @@ def encode_result(result: object) -> bytes:
         return encode_data(result)
     if isinstance(result, (dict, list)) or (dataclasses.is_dataclass(result) and not isinstance(result, type)):
         return encode_json(result)
+    if inspect.iscoroutine(result):
+        result.close()  # nobody will await it, and Python would warn of that somewhere else
     raise TypeError(
         f"a handler must return bytes, str, dict, list, a dataclass or None (and an async one be an async def), "
         f"not {type(result).__name__}"

@@ -163,6 +163,10 @@ class ServiceState:
         """
         self._refuse_if_over("get endpoints")
         endpoint = scope.endpoint(config, self.config)
+        for middleware in endpoint.middleware:
+            if is_async(middleware) is not self._async_handlers:
+                rule = "must be an async def" if self._async_handlers else "must be a plain def"
+                raise ConfigError("middleware", middleware, f"{rule}, to be called with the request and call_next")
         state = EndpointState(self, endpoint, self._limit(endpoint))
         self.endpoints.append(state)
         self._answers.clear()

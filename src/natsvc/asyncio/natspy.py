@@ -1,0 +1,323 @@
+"""Services on a connection of nats-py: all that natsvc knows of that client is here.
+
+The public API is used wherever it suffices. Three private names can't be avoided, and are tested on the oldest and the
+newest nats-py that is supported:
+
+- `Client._send_unsubscribe(sid)` and `Subscription._id`: an UNSUB after which messages are still delivered. The public
+  `unsubscribe()` drops what is on its way, and `drain()` lets go of the subscription too early, because its PING
+  overtakes the UNSUB.
+- `Subscription._drain()`, replaced on the service's own subscriptions: what `Client.drain()` calls and waits for. It is
+  the only notice that a connection gives of being drained, and where it can be made to wait for handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import re
+import sys
+import types
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, TypeGuard, TypeVar
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from natsvc.asyncio.connection import Listener
+from natsvc.core import Reply
+from natsvc.errors import (
+    ConnectionClosedError,
+    HeaderError,
+    NatsvcError,
+    OutboundBufferError,
+    PermissionsError,
+)
+from natsvc.headers import Headers
+from natsvc.message import Message
+
+__all__ = ["NatsPyLink", "is_client"]
+
+_T = TypeVar("_T")
+
+_ERROR_INTERVAL = 1.0
+"""Seconds between two looks at the client's last error, which is all that it tells of a subscription lost later."""
+
+_RECONNECT_INTERVAL = 0.05
+"""Seconds between two looks at whether a PONG still can come: a reconnect makes nats-py forget its PINGs."""
+
+_FLUSH_TIMEOUT = 24 * 3600
+"""Seconds; in effect none, for a flush of nats-py that times out breaks the connection when its PONG comes late."""
+
+_VIOLATION = re.compile(r"permissions violation for (publish|subscription) to \"(.+?)\"(?: using queue|$|')")
+
+_flushes: set[asyncio.Task[bool]] = set()
+"""Flushes under way. They belong to no service: a cancelled flush breaks the connection like one that timed out."""
+
+
+def is_client(nc: object) -> TypeGuard[Client]:
+    """Whether it is a connection of nats-py."""
+    return isinstance(nc, Client)
+
+
+class NatsPyLink:
+    """A service's link to a connection of nats-py.
+
+    Args:
+        nc: The connection. It belongs to the caller, who closes it.
+        listener: What to tell the service.
+
+    Raises:
+        ConnectionClosedError: It is closed, draining, or was never connected.
+    """
+
+    def __init__(self, nc: Client, listener: Listener) -> None:
+        if not (nc.is_connected or nc.is_reconnecting) or nc.is_draining:
+            raise ConnectionClosedError("the nats-py connection is closed, draining, or was never connected")
+        self._nc = nc
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._started: list[asyncio.Future[Subscription]] = []
+        self._seen_error = nc.last_error
+        self._watch: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    @property
+    def max_payload(self) -> int:
+        """The most bytes of headers and data that the server takes at the moment."""
+        return self._nc.max_payload
+
+    def subscribe(
+        self, subject: str, queue_group: str, deliver: Callable[[Message], None]
+    ) -> asyncio.Future[Subscription]:
+        """Subscribe, ahead of everything that is sent after this call."""
+        if self._watch is None:
+            # The end of an iterator is the only public sign of a connection that closes for good. It costs a task a
+            # message; a service's first subscription is to a control subject, where few messages come.
+            started = _begin(self._nc.subscribe(subject, queue=queue_group))
+            self._watch = self._loop.create_task(self._iterate(started, deliver))
+            self._timer = self._loop.call_later(_ERROR_INTERVAL, self._look_for_errors_again)
+        else:
+
+            async def receive(msg: Msg) -> None:
+                deliver(Message(msg.subject, msg.data, reply=msg.reply, headers=msg.headers))
+
+            started = _begin(self._nc.subscribe(subject, queue=queue_group, cb=receive))
+        if started.done():
+            with _translated():
+                started.result()
+        started.add_done_callback(self._hold_drain)
+        self._started.append(started)
+        return started
+
+    async def unsubscribe(self, subscriptions: list[asyncio.Future[Subscription]]) -> None:
+        """Unsubscribe; return when all has been delivered that the server had sent until it took note."""
+        nc = self._nc
+        known = [subscription for started in subscriptions if (subscription := await _subscription(started))]
+        # A reconnect subscribes again to what nats-py still knows: then the server has to be told again.
+        while nc.is_connected:
+            for subscription in known:
+                await nc._send_unsubscribe(subscription._id)
+            if await self._round_trip():
+                break
+        while not nc.is_closed and any(subscription.pending_msgs for subscription in known):
+            await asyncio.sleep(0)
+        for subscription in known:
+            await self._remove(subscription)
+
+    def unsubscribe_soon(self, subscriptions: list[asyncio.Future[Subscription]]) -> None:
+        """Unsubscribe without waiting."""
+
+        async def remove(started: asyncio.Future[Subscription]) -> None:
+            subscription = await _subscription(started)
+            if subscription is not None:
+                await self._remove(subscription)
+
+        for started in subscriptions:
+            _begin(remove(started))
+
+    async def publish(self, reply: Reply) -> None:
+        """Publish; wait while nats-py has more to write than it should hold."""
+        headers = reply.headers
+        with _translated():
+            if headers is None:
+                await self._nc.publish(reply.subject, reply.data)
+            else:
+                await self._nc.publish(reply.subject, reply.data, headers=_RepeatableHeaders(headers))
+
+    async def confirm(self) -> None:
+        """Return when the server has processed all that was sent; without a connection, at once."""
+        for started in self._started:
+            await _subscription(started)
+        await self._round_trip()
+        self._look_for_errors()
+
+    def close(self) -> None:
+        """The service has stopped: tell it nothing more."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._started.clear()
+
+    async def _iterate(self, started: asyncio.Future[Subscription], deliver: Callable[[Message], None]) -> None:
+        subscription = await _subscription(started)
+        if subscription is not None:
+            async for msg in subscription.messages:
+                deliver(Message(msg.subject, msg.data, reply=msg.reply, headers=msg.headers))
+        if self._nc.is_closed and not self._is_closed:
+            error = ConnectionClosedError("the nats-py connection is closed")
+            error.__cause__ = self._nc.last_error
+            self._listener.connection_closed(error)
+
+    def _hold_drain(self, started: asyncio.Future[Subscription]) -> None:
+        """Make `Client.drain()` wait, with this subscription, for the service to stop."""
+        if started.cancelled() or started.exception() is not None:
+            return
+        subscription = started.result()
+        drain = subscription._drain
+
+        async def drain_after_stop() -> None:
+            if not self._is_closed:
+                await self._listener.drain()
+            await drain()
+
+        subscription._drain = drain_after_stop  # type: ignore[method-assign]
+
+    async def _remove(self, subscription: Subscription) -> None:
+        with contextlib.suppress(nats.errors.Error):  # it is gone, or goes with a connection that is being closed
+            await subscription.unsubscribe()
+
+    async def _round_trip(self) -> bool:
+        """Wait until the server has processed all that was sent; return whether it has said so."""
+        nc = self._nc
+        connection = nc.stats["reconnects"]
+        if nc.is_connected and nc.pending_data_size and not await self._pong(connection):
+            return False
+        # nats-py writes a PING ahead of what is still pending. By the time the first PONG is there, its flusher has
+        # written that; the PING that follows is behind it.
+        return nc.is_connected and await self._pong(connection)
+
+    async def _pong(self, connection: int) -> bool:
+        """Wait for an answer to a PING on this connection; return whether it came."""
+        nc = self._nc
+        flush = self._loop.create_task(_flush(nc))
+        _flushes.add(flush)
+        flush.add_done_callback(_flushes.discard)
+        while not flush.done():
+            await asyncio.wait({flush}, timeout=_RECONNECT_INTERVAL)
+            if not nc.is_connected or nc.stats["reconnects"] != connection:
+                return False
+        return flush.result()
+
+    def _look_for_errors_again(self) -> None:
+        self._timer = self._loop.call_later(_ERROR_INTERVAL, self._look_for_errors_again)
+        self._look_for_errors()
+
+    def _look_for_errors(self) -> None:
+        """See what the client has to say of permissions; it keeps its last error only, in lower case."""
+        error = self._nc.last_error
+        if error is self._seen_error or self._is_closed:
+            return
+        self._seen_error = error
+        violation = _VIOLATION.search(str(error))
+        if violation is None:
+            return
+        operation, refused = violation.groups()
+        if operation == "publish":
+            self._listener.connection_error(PermissionsError(operation, refused))
+            return
+        for started in self._started:
+            if not started.done() or started.cancelled() or started.exception() is not None:
+                continue
+            subject = started.result().subject
+            if subject.lower() == refused:
+                self._listener.subscription_lost(PermissionsError(operation, subject))
+                return
+
+
+class _RepeatableHeaders(dict[str, str]):
+    """Headers in which a name can have several values, for a client that asks for `items()` and nothing else."""
+
+    def __init__(self, headers: Headers) -> None:
+        super().__init__(headers)
+        self._headers = headers
+
+    def items(self) -> Any:
+        return list(self._headers.pairs())
+
+
+class _translated:  # noqa: N801  # used like a function
+    """Turns nats-py's exceptions into natsvc's, so that whoever catches one needs not know which client it was."""
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None or isinstance(error, NatsvcError):
+            return
+        if isinstance(error, (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError)):
+            raise ConnectionClosedError("the nats-py connection is closed or draining") from error
+        if isinstance(error, nats.errors.OutboundBufferLimitError):
+            raise OutboundBufferError("disconnected, and nats-py's buffer (its pending_size) is full") from error
+        if isinstance(error, UnicodeEncodeError) or type(error).__name__ == "BadHeaderError":
+            raise HeaderError("header", str(error), "can't be sent by nats-py") from error
+        if isinstance(error, nats.errors.Error):
+            raise NatsvcError(str(error)) from error
+
+
+async def _flush(nc: Client) -> bool:
+    try:
+        await nc.flush(timeout=_FLUSH_TIMEOUT)
+    except (nats.errors.Error, OSError):
+        return False
+    return True
+
+
+async def _subscription(started: asyncio.Future[Subscription]) -> Subscription | None:
+    """Wait for a subscription to be made; None if it could not be."""
+    if not started.done():
+        await asyncio.wait({started})
+    if started.cancelled() or started.exception() is not None:
+        return None
+    return started.result()
+
+
+if sys.version_info >= (3, 12):
+
+    def _begin(coroutine: Coroutine[Any, Any, _T]) -> asyncio.Future[_T]:
+        """Run a coroutine up to its first wait, now, and the rest of it as a task."""
+        return asyncio.Task(coroutine, loop=asyncio.get_running_loop(), eager_start=True)
+
+else:
+
+    def _begin(coroutine: Coroutine[Any, Any, _T]) -> asyncio.Future[_T]:
+        """Run a coroutine up to its first wait, now, and the rest of it as a task."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[_T] = loop.create_future()
+        try:
+            awaited = coroutine.send(None)
+        except StopIteration as stop:
+            done.set_result(stop.value)
+        except Exception as error:  # noqa: BLE001  # as a task would
+            done.set_exception(error)
+        else:
+            return loop.create_task(_go_on(coroutine, awaited))
+        return done
+
+    @types.coroutine
+    def _go_on(coroutine: Coroutine[Any, Any, _T], awaited: Any) -> Generator[Any, Any, _T]:
+        while True:
+            try:
+                value = yield awaited
+            except BaseException as error:  # noqa: BLE001  # cancellation, too, is the coroutine's to see
+                step = functools.partial(coroutine.throw, error)
+            else:
+                step = functools.partial(coroutine.send, value)
+            try:
+                awaited = step()
+            except StopIteration as stop:
+                returned: _T = stop.value
+                return returned

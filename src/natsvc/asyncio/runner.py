@@ -1,0 +1,432 @@
+"""What the state machine of a service asks for, done on an event loop: tasks, a timer, threads, a link.
+
+Nothing is decided here. Messages go into the state machine, requests become tasks, and the effects that come out are
+performed in their order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import datetime as dt
+import functools
+import inspect
+import logging
+import sys
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from natsvc.asyncio.connection import Link, Listener, link
+from natsvc.asyncio.request import BlockingRequest, Request
+from natsvc.core import (
+    STOP_TIMEOUT,
+    BaseRequest,
+    Endpoint,
+    EndpointConfig,
+    Handler,
+    Reply,
+    RequestState,
+    Scope,
+    ServiceDefinition,
+    ServiceState,
+    compose,
+    current_request,
+    is_async,
+)
+from natsvc.core.effects import (
+    Cancel,
+    Effect,
+    Flush,
+    Interest,
+    Publish,
+    Receiver,
+    Report,
+    Stopped,
+    Subscribe,
+    Unsubscribe,
+    WakeAt,
+)
+from natsvc.core.endpoint import EndpointState
+from natsvc.errors import NatsvcError
+from natsvc.message import Message
+from natsvc.nuid import next_id
+from natsvc.workers import Workers
+
+__all__ = ["Runner"]
+
+_logger = logging.getLogger("natsvc.asyncio")
+
+_clock = time.perf_counter_ns
+
+_STARTED_AT_ONCE = 100
+"""So many handlers are started in a row before the event loop gets its turn: they may run to their end right there."""
+
+
+class Runner:
+    """Runs one service instance.
+
+    Args:
+        service: What callbacks get as the service.
+        nc: The connection.
+        definition: What to run.
+
+    Raises:
+        ConfigError: An endpoint can't be run.
+        ConnectionClosedError: The connection is closed.
+
+    Attributes:
+        state: The state machine.
+        link: The service's end of the connection.
+        stopped: Set when the service has stopped.
+    """
+
+    def __init__(self, service: object, nc: object, definition: ServiceDefinition) -> None:
+        self.stopped = asyncio.Event()
+        self._service = service
+        self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
+        self.link: Link = link(
+            nc,
+            Listener(
+                connection_closed=self._on_connection_closed,
+                subscription_lost=self._on_subscription_lost,
+                connection_error=self._on_connection_error,
+                drain=self.stop,
+            ),
+        )
+        self.state = ServiceState(
+            definition.config,
+            next_id(),
+            make_request=Request,
+            max_payload=lambda: self.link.max_payload,
+            started=_utc_now(),
+        )
+        self._subscriptions: dict[Interest, Any] = {}
+        self._ready: deque[BaseRequest] = deque()
+        self._is_starting = False
+        self._handlers: dict[BaseRequest, asyncio.Task[None]] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._workers: list[Workers] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._stop_step: asyncio.Task[None] | None = None
+        self._done_handler: asyncio.Task[None] | None = None
+        for control in self.state.controls:
+            self._bind(control)
+        for scope, config in definition.endpoints:
+            self.add_endpoint(scope, config)
+
+    # What the service is told to do
+
+    def start(self) -> None:
+        """Start the service."""
+        self.state.start(_utc_now())
+        self._perform()
+
+    def add_endpoint(self, scope: Scope, config: EndpointConfig) -> Endpoint:
+        """Add an endpoint; if the service runs, it is subscribed ahead of all that is sent after this call."""
+        state = self.state.add_endpoint(scope, config)
+        self._bind(state)
+        self._perform()
+        return state.endpoint
+
+    async def flush(self) -> None:
+        """Wait until the server has confirmed all subscriptions; raise what ended the service if it refused one."""
+        await self.link.confirm()
+        if isinstance(self.state.error, NatsvcError):
+            raise self.state.error
+
+    def reset(self) -> None:
+        """Zero the counters."""
+        self.state.reset(_utc_now())
+
+    def begin_stop(
+        self, error: BaseException | None = None, timeout: float = STOP_TIMEOUT, caller: BaseRequest | None = None
+    ) -> None:
+        """Begin to stop."""
+        self.state.stop(_clock(), timeout=timeout, error=error, caller=caller)
+        self._perform()
+
+    async def stop(
+        self, error: BaseException | None = None, timeout: float = STOP_TIMEOUT, caller: BaseRequest | None = None
+    ) -> None:
+        """Stop, and wait for it."""
+        self.begin_stop(error, timeout, caller)
+        await self.has_stopped(timeout)
+
+    async def leave(self, error: BaseException | None) -> None:
+        """Stop because the block around the service is left, and wait for it."""
+        self.state.leave(_clock(), error)
+        self._perform()
+        if not self.state.is_stopped:
+            try:
+                await self.has_stopped()
+            except asyncio.CancelledError:
+                self.abort()
+                raise
+
+    def abort(self) -> None:
+        """Stop at once."""
+        self.state.abort(_clock())
+        self._perform()
+
+    async def has_stopped(self, timeout: float = STOP_TIMEOUT) -> None:
+        """Wait for the stop; also, within the timeout, for the done_handler, unless it is what waits."""
+        deadline = _clock() + timeout * 1e9
+        await self.stopped.wait()
+        done = self._done_handler
+        if done is not None and done is not asyncio.current_task():
+            await asyncio.wait({done}, timeout=max(0.0, (deadline - _clock()) / 1e9))
+
+    # Messages and handlers
+
+    def _bind(self, state: EndpointState) -> None:
+        endpoint = state.endpoint
+        handler = endpoint.handler
+        if not is_async(handler):
+            workers = Workers(state.limit, f"natsvc-{endpoint.name}")
+            self._workers.append(workers)
+            handler = functools.partial(self._call_in_thread, workers, handler)
+        state.binding = _Binding(self.link, compose(endpoint.middleware, handler))
+
+    def _deliver(self, receiver: Receiver, message: Message) -> None:
+        request = receiver.receive(message, _clock())
+        if request is not None:
+            self._run(request)
+        if self.state.effects:
+            self._perform()
+
+    def _run(self, request: BaseRequest) -> None:
+        """Start a request's handler; where it ends right there and lets another one start, that is not nested."""
+        self._ready.append(request)
+        if not self._is_starting:
+            self._start_ready()
+
+    def _start_ready(self) -> None:
+        self._is_starting = True
+        try:
+            for _ in range(_STARTED_AT_ONCE):
+                if not self._ready:
+                    return
+                self._start_handler(self._ready.popleft())
+        finally:
+            self._is_starting = False
+        if self._ready:
+            self._loop.call_soon(self._start_ready)
+
+    if sys.version_info >= (3, 12):
+
+        def _start_handler(self, request: BaseRequest) -> None:
+            # An eager task runs at once, and one that never waits is over when it has been made: no task switch.
+            task = asyncio.Task(self._handle(request), loop=self._loop, context=self._context.copy(), eager_start=True)
+            if not task.done():
+                self._handlers[request] = task
+
+    else:
+
+        def _start_handler(self, request: BaseRequest) -> None:
+            self._spawn(self._handle_later(request), self._context.copy())
+
+        async def _handle_later(self, request: BaseRequest) -> None:
+            # Cancelling a task that has not begun would leave out everything, the end of the request too.
+            if (task := asyncio.current_task()) is not None:
+                self._handlers[request] = task
+            await self._handle(request)
+
+    async def _handle(self, request: BaseRequest) -> None:
+        current_request.set(request)
+        endpoint = request._endpoint
+        result: object = None
+        error: BaseException | None = None
+        try:
+            if request._state is RequestState.RUNNING:  # else it has been answered before it came to this
+                result = await endpoint.binding.handle(request)
+        except BaseException as raised:  # noqa: BLE001  # the caller gets an answer, whatever it is
+            error = raised
+        reply = endpoint.conclude(request, _clock(), result, error)
+        unpublished: Exception | None = None
+        if reply is not None:
+            try:
+                await self.link.publish(reply)
+            except Exception as refused:  # noqa: BLE001  # the state machine notes it
+                unpublished = refused
+        self._handlers.pop(request, None)
+        following = endpoint.finish(request, _clock(), unpublished)
+        if following is not None:
+            self._run(following)
+        if self.state.effects:
+            self._perform()
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise error
+
+    async def _call_in_thread(self, workers: Workers, handler: Handler, request: Request) -> Any:
+        """Call a blocking handler in a worker thread, in the context of this task."""
+        outcome: asyncio.Future[Any] = self._loop.create_future()
+        call = functools.partial(contextvars.copy_context().run, handler, BlockingRequest(request, self._loop))
+        workers.submit(functools.partial(_call, call, outcome, self._loop))
+        while not outcome.done():
+            try:
+                await asyncio.wait([outcome])
+            except asyncio.CancelledError:
+                # A thread can't be cancelled: until it returns, it holds its slot, unless the service has stopped.
+                if self.state.is_stopped:
+                    outcome.cancel()
+                    raise
+        return outcome.result()
+
+    # What the state machine asks for
+
+    def _perform(self) -> None:
+        while self.state.effects:
+            for effect in self.state.take_effects():
+                self._perform_one(effect)
+
+    def _perform_one(self, effect: Effect) -> None:
+        match effect:
+            case Publish(reply):
+                self._spawn(self._publish(reply))
+            case WakeAt(at):
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._timer = self._loop.call_later(max(0, at - _clock()) / 1e9, self._wake)
+            case Cancel(request):
+                task = self._handlers.get(request)
+                if task is not None:
+                    task.cancel()
+            case Subscribe(interest):
+                self._subscribe(interest)
+            case Unsubscribe(interests, confirm):
+                subscriptions = [self._subscriptions[one] for one in interests if one in self._subscriptions]
+                if confirm:
+                    self._stop_step = self._spawn(self._unsubscribe(subscriptions))
+                else:
+                    self.link.unsubscribe_soon(subscriptions)
+            case Flush():
+                self._stop_step = self._spawn(self._confirm_replies())
+            case Report(error, request):
+                self._call_back("error_handler", self.state.config.error_handler, error, request)
+            case Stopped(error):
+                self._end(error)
+
+    async def _publish(self, reply: Reply) -> None:
+        try:
+            await self.link.publish(reply)
+        except NatsvcError as error:
+            _logger.warning("service %r: an error reply could not be sent: %s", self.state.config.name, error)
+
+    def _subscribe(self, interest: Interest) -> None:
+        deliver = functools.partial(self._deliver, interest.receiver)
+        try:
+            self._subscriptions[interest] = self.link.subscribe(interest.subject, interest.queue_group, deliver)
+        except NatsvcError as error:
+            self._on_subscription_lost(error)
+
+    async def _unsubscribe(self, subscriptions: list[Any]) -> None:
+        await self.link.unsubscribe(subscriptions)
+        self.state.unsubscribed(_clock())
+        self._perform()
+
+    async def _confirm_replies(self) -> None:
+        await self.link.confirm()
+        self.state.flushed()
+        self._perform()
+
+    def _wake(self) -> None:
+        self.state.wake(_clock())
+        self._perform()
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._stop_step is not None and self._stop_step is not asyncio.current_task():
+            self._stop_step.cancel()  # what it waits for has been cut short
+        self.link.close()
+        for workers in self._workers:
+            workers.close()
+        self.stopped.set()
+        self._done_handler = self._call_back("done_handler", self.state.config.done_handler, error)
+
+    # What the connection and signals tell
+
+    def _on_connection_closed(self, error: BaseException) -> None:
+        self.state.connection_closed(_clock(), error)
+        self._perform()
+
+    def _on_subscription_lost(self, error: BaseException) -> None:
+        self.state.subscription_lost(_clock(), error)
+        self._perform()
+
+    def _on_connection_error(self, error: BaseException) -> None:
+        self.state.report(error, None)
+        self._perform()
+
+    def _call_back(
+        self, name: str, function: Callable[..., Awaitable[None] | None] | None, *arguments: Any
+    ) -> asyncio.Task[None] | None:
+        """Call a user's callback; what it raises is logged and goes no further."""
+        if function is None:
+            return None
+        context = self._context.copy()
+        try:
+            returned = context.run(function, self._service, *arguments)
+        except Exception:
+            _logger.exception("service %r: the %s failed", self.state.config.name, name)
+            return None
+        if not inspect.isawaitable(returned):
+            return None
+        return self._spawn(self._await_callback(name, returned), context)
+
+    async def _await_callback(self, name: str, returned: Awaitable[None]) -> None:
+        try:
+            await returned
+        except Exception:
+            _logger.exception("service %r: the %s failed", self.state.config.name, name)
+
+    def _spawn(
+        self, coroutine: Coroutine[Any, Any, None], context: contextvars.Context | None = None
+    ) -> asyncio.Task[None]:
+        """Run a coroutine as a task that lives as long as it runs, whoever else forgets it."""
+        task = self._loop.create_task(coroutine, context=context)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+
+class _Binding:
+    """What a request's endpoint needs of this front-end."""
+
+    __slots__ = ("handle", "link")
+
+    def __init__(self, link: Link, handle: Handler) -> None:
+        self.link = link
+        self.handle = handle
+
+
+def _utc_now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def _call(call: Callable[[], Any], outcome: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
+    """Run a blocking handler, in its thread, and hand over what it comes to."""
+    result: object = None
+    error: BaseException | None = None
+    try:
+        result = call()
+    except StopIteration as raised:  # a future refuses to hold one
+        error = RuntimeError("the handler raised StopIteration")
+        error.__cause__ = raised
+    except BaseException as raised:  # noqa: BLE001  # the caller gets an answer, whatever it is
+        error = raised
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody is left to be told
+        loop.call_soon_threadsafe(_settle, outcome, result, error)
+
+
+def _settle(outcome: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if outcome.cancelled():
+        return
+    if error is None:
+        outcome.set_result(result)
+    else:
+        outcome.set_exception(error)

@@ -1,0 +1,57 @@
+"""Threads for blocking handlers: started on demand, and never in the way of the interpreter's end.
+
+They are daemon threads, which no executor of the standard library offers: a handler that is stuck in a system call must
+not keep a process alive that was told to stop. For the same reason nothing here joins a thread.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Workers"]
+
+
+class Workers:
+    """A pool of daemon threads; each job gets an idle one, or a new one while there are fewer than the limit.
+
+    Args:
+        limit: The largest number of threads.
+        name: What the threads are called.
+    """
+
+    def __init__(self, limit: int, name: str) -> None:
+        self._limit = limit
+        self._name = name
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._idle = 0
+        self._threads = 0
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Have a thread run the job, which must not raise; if all are busy, it waits its turn."""
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+            elif self._threads < self._limit:
+                self._threads += 1
+                threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
+        self._jobs.put(job)
+
+    def close(self) -> None:
+        """Have the threads end when they have run what was submitted; those that are stuck are left to themselves."""
+        with self._lock:
+            threads, self._threads, self._limit = self._threads, 0, 0
+        for _ in range(threads):
+            self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+            del job  # or it would live on, with all it holds, until the next one comes
+            with self._lock:
+                self._idle += 1
