@@ -51,7 +51,10 @@ class _RefusedValueError(NatsvcError, ValueError):
         self.rule = rule
 
     def __str__(self) -> str:
-        shown = repr(self.value)
+        try:
+            shown = repr(self.value)
+        except Exception:  # noqa: BLE001  # a strange value must not hide what is wrong with it
+            shown = f"<{type(self.value).__name__}>"
         if len(shown) > _SHOWN:
             shown = shown[:_SHOWN] + "…"
         return f"{self.field}: {shown} {self.rule}"
@@ -85,14 +88,15 @@ class ServiceError(NatsvcError):
     def __init__(
         self,
         code: str | int,
-        description: str = "",
-        data: bytes | str = b"",
+        description: str | None = "",
+        data: bytes | str | None = b"",
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code, description)
-        self.code = str(code)
-        self.description = description
-        self.data = data
+        # str() of an enum's member gives its name: the text it is counts.
+        self.code = str.__str__(code) if isinstance(code, str) else str(code)
+        self.description = description or ""
+        self.data = data or b""
         self.headers = headers
 
     def __str__(self) -> str:

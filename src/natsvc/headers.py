@@ -6,6 +6,7 @@ line on the wire; what comes from the wire is read leniently, because the server
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 
@@ -83,7 +84,8 @@ class Headers(MutableMapping[str, str]):
         Raises:
             HeaderError: The name or the value can't stand in a header block.
         """
-        self._values.setdefault(_checked_name(name), []).append(_checked_value(name, value))
+        checked = _checked_value(_checked_name(name), value)
+        self._values.setdefault(name, []).append(checked)
 
     def get_all(self, name: str) -> list[str]:
         """Return all values of a name in their order; none gives an empty list."""
@@ -109,8 +111,8 @@ class Headers(MutableMapping[str, str]):
         """Take over headers that another client has decoded, as leniently as `decode` reads a block."""
         headers = cls()
         for name, value in source.items():
-            if _NAME.fullmatch(name):
-                headers._values[name] = [_clean(value)]
+            with contextlib.suppress(HeaderError):
+                headers[name] = _clean(value)
         return headers
 
     @classmethod

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from natsvc.core.subjects import (
     DEFAULT_PREFIX,
+    check_control_subjects,
     check_group_name,
     check_name,
     check_prefix,
@@ -44,6 +45,9 @@ DEFAULT_QUEUE_GROUP = "q"
 
 MAX_METADATA_SIZE = 128 * 1024
 """So many bytes all keys and values of a metadata mapping may have (ADR-33, "Size limit")."""
+
+MAX_TIMEOUT = 1_000_000_000
+"""The longest timeout in seconds, some thirty years; who wants more wants none."""
 
 Handler: TypeAlias = Callable[[Any], Any]
 """What answers a request: called with it, as `async def` or as `def`. What it returns, if not None, is the response."""
@@ -131,6 +135,7 @@ class ServiceConfig:
         check_version(f"{where}.version", self.version)
         check_text(f"{where}.description", self.description)
         check_prefix(f"{where}.prefix", self.prefix)
+        check_control_subjects(f"{where}.name", self.name, self.prefix)
         if self.queue_group is not NO_QUEUE_GROUP:
             check_queue_group(f"{where}.queue_group", self.queue_group)
         for name in (
@@ -317,5 +322,6 @@ def _check_limits(where: str, config: ServiceConfig | EndpointConfig) -> None:
     if timeout is None:
         return
     number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if not number or math.isnan(timeout) or timeout <= 0:
-        raise ConfigError(f"{where}.timeout", timeout, "must be a number of seconds greater than 0")
+    if not number or not (0 < timeout <= MAX_TIMEOUT or timeout == math.inf):
+        rule = f"must be seconds, greater than 0 and at most {MAX_TIMEOUT}, or infinity"
+        raise ConfigError(f"{where}.timeout", timeout, rule)

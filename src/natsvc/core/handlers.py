@@ -45,7 +45,7 @@ def compose(middleware: Sequence[Middleware], handler: Handler) -> Handler:
 
 def with_error_handling(
     handler: Handler,
-    errors: Mapping[type[BaseException], _Answer] | None = None,
+    errors: Mapping[Any, _Answer] | None = None,
     *,
     default: tuple[str | int, str] | None = None,
 ) -> Handler:
@@ -53,7 +53,7 @@ def with_error_handling(
 
     Args:
         handler: The handler, `async def` or `def`; the wrapped one is of the same kind.
-        errors: What exceptions mean. A code: the exception's text is the description. A code and a description:
+        errors: What exceptions mean, by class. A code: the exception's text is the description. A code and a description:
             these. Of several classes that fit, the most specific one counts.
         default: The code and description for exceptions that `errors` does not name. None: they stay what they are,
             and are answered with 500.
@@ -67,14 +67,14 @@ def with_error_handling(
     if not callable(handler):
         raise ConfigError("handler", handler, "must be callable")
     answers: dict[type[BaseException], tuple[str | int, str | None]] = {}
+    if errors is not None and not isinstance(errors, Mapping):
+        raise ConfigError("errors", errors, "must be a mapping of exception classes")
     for kind, answer in (errors or {}).items():
         if not isinstance(kind, type) or not issubclass(kind, BaseException):
             raise ConfigError("errors", kind, "must have exception classes as keys")
         answers[kind] = _checked_answer(f"errors[{kind.__name__}]", answer)
     if default is not None:
-        if not isinstance(default, tuple):
-            raise ConfigError("default", default, "must be a code and a description")
-        answers.setdefault(Exception, _checked_answer("default", default))
+        default = _checked_default(default)
 
     def translate(error: Exception) -> ServiceError | None:
         leaf = error_leaf(error)
@@ -84,7 +84,7 @@ def with_error_handling(
             if kind in answers:
                 code, description = answers[kind]
                 return ServiceError(code, str(leaf) if description is None else description)
-        return None
+        return None if default is None else ServiceError(*default)
 
     if is_async(handler):
 
@@ -122,6 +122,13 @@ def error_leaf(error: BaseException) -> BaseException:
 
 def _call_with_next(middleware: Middleware, call_next: Handler, request: Any) -> Any:
     return middleware(request, call_next)
+
+
+def _checked_default(default: object) -> tuple[str | int, str]:
+    code, description = _checked_answer("default", default)
+    if description is None:
+        raise ConfigError("default", default, "must be a code and a description")
+    return code, description
 
 
 def _checked_answer(where: str, answer: object) -> tuple[str | int, str | None]:

@@ -32,6 +32,7 @@ PING_RESPONSE_TYPE = "io.nats.micro.v1.ping_response"
 STATS_RESPONSE_TYPE = "io.nats.micro.v1.stats_response"
 
 _FRACTION = re.compile(r"\.(\d+)")
+_LEAP_SECOND = re.compile(r"(T\d\d:\d\d):60")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -338,7 +339,8 @@ def _read_time(what: str, data: Mapping[str, Any], name: str) -> dt.datetime | N
         return None
     try:
         # Go writes nanoseconds, and datetime takes no more than microseconds.
-        time = dt.datetime.fromisoformat(_FRACTION.sub(lambda match: "." + match[1][:6].ljust(6, "0"), value, count=1))
-    except (TypeError, ValueError):
+        text = _FRACTION.sub(lambda match: "." + match[1][:6].ljust(6, "0"), value.upper(), count=1)
+        time = dt.datetime.fromisoformat(_LEAP_SECOND.sub(r"\1:59", text))
+        return time.astimezone(dt.UTC) if time.tzinfo else time.replace(tzinfo=dt.UTC)
+    except (AttributeError, TypeError, ValueError, OverflowError):
         raise InvalidAnswerError(f"{what} {name}", value, "must be a time as RFC 3339 has it") from None
-    return time if time.tzinfo else time.replace(tzinfo=dt.UTC)

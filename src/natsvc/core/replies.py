@@ -129,7 +129,7 @@ def encode_result(result: object) -> bytes:
 
 def printable_error(code: str | int, description: str) -> tuple[str, str]:
     """Return code and description as they can be sent: no control characters, neither of them empty."""
-    code = _printable(str(code)) or "500"
+    code = _printable(str.__str__(code) if isinstance(code, str) else str(code)) or "500"
     return code, _printable(str(description)) or code
 
 

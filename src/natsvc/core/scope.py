@@ -19,7 +19,7 @@ from natsvc.core.config import (
     NoQueueGroup,
     ServiceConfig,
 )
-from natsvc.core.subjects import MAX_CONTROL_LINE, join_subject
+from natsvc.core.subjects import MAX_CONTROL_LINE, SID_LENGTH, join_subject
 from natsvc.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Endpoint", "Scope"]
 
 _T = TypeVar("_T")
-
-_SID_LENGTH = 20
-"""The longest number a subscription can get on its connection, in digits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +92,7 @@ class Scope:
         queue_group = config.queue_group or self.queue_group or service.queue_group
         subject = join_subject(self.prefix, config.subject or config.name)
         group_name = "" if queue_group is NO_QUEUE_GROUP else str(queue_group)
-        if len(f"{subject} {group_name} ".encode()) + _SID_LENGTH > MAX_CONTROL_LINE:
+        if len(f"{subject} {group_name} ".encode()) + SID_LENGTH > MAX_CONTROL_LINE:
             rule = f"must, with its groups and queue group, be a subscription of at most {MAX_CONTROL_LINE} bytes"
             raise ConfigError("EndpointConfig.subject", subject, rule)
         timeout = _first(config.timeout, service.timeout)

@@ -15,7 +15,9 @@ from natsvc.errors import ConfigError
 __all__ = [
     "DEFAULT_PREFIX",
     "MAX_CONTROL_LINE",
+    "SID_LENGTH",
     "ServiceVerb",
+    "check_control_subjects",
     "check_group_name",
     "check_name",
     "check_prefix",
@@ -32,6 +34,12 @@ DEFAULT_PREFIX = "$SRV"
 
 MAX_CONTROL_LINE = 4096
 """The longest list of command arguments, in bytes, that a server takes by default (its `max_control_line`)."""
+
+ID_LENGTH = 22
+"""The length of a service's id, in characters."""
+
+SID_LENGTH = 20
+"""The longest number that a subscription can get on its connection, in digits."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _SEPARATORS = re.compile(r"[\x00-\x20\x7f]")
@@ -53,7 +61,7 @@ class ServiceVerb(enum.StrEnum):
 
 
 def control_subject(
-    verb: ServiceVerb | str, name: str | None = None, id: str | None = None, prefix: str = DEFAULT_PREFIX
+    verb: ServiceVerb | str, name: str | None = None, id: str | None = None, prefix: str | None = None
 ) -> str:
     """Return the subject to ask all services, those of one name, or one instance.
 
@@ -61,17 +69,17 @@ def control_subject(
         verb: PING, INFO or STATS.
         name: The service's name; None asks all services.
         id: The instance's id; None asks all instances of that name.
-        prefix: The root of the control subjects.
+        prefix: The root of the control subjects. Default: `$SRV`.
 
     Raises:
         ConfigError: The verb is unknown, an id comes without a name, or one of them can't stand in a subject.
     """
     try:
-        tokens = [check_prefix("prefix", prefix), ServiceVerb(verb).value]
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
+        tokens = [DEFAULT_PREFIX, ServiceVerb(verb).value]
+    except ValueError:
         raise ConfigError("verb", verb, "must be one of PING, INFO, STATS") from None
+    if prefix is not None:
+        tokens[0] = check_prefix("prefix", prefix)
     if name is not None:
         tokens.append(check_name("name", name))
     if id is not None:
@@ -135,6 +143,13 @@ def check_group_name(field: str, value: object) -> str:
 def check_prefix(field: str, value: object) -> str:
     """The root of the control subjects: one or more literal tokens."""
     return _check_literal(field, value)
+
+
+def check_control_subjects(field: str, name: str, prefix: str) -> None:
+    """The longest control subject of a service, with a subscription's number behind it, is a command line."""
+    longest = f"{prefix}.STATS.{name}.{'0' * ID_LENGTH} {'0' * SID_LENGTH}"
+    if len(longest.encode()) > MAX_CONTROL_LINE:
+        raise ConfigError(field, name, f"must, with the prefix, give subscriptions of at most {MAX_CONTROL_LINE} bytes")
 
 
 def check_queue_group(field: str, value: object) -> str:
