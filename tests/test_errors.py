@@ -95,7 +95,7 @@ def test_a_service_error_has_no_description_data_or_headers_unless_given() -> No
 
 
 def test_none_in_a_service_error_means_not_given() -> None:
-    error = ServiceError(500, None, None, None)  # type: ignore[arg-type]
+    error = ServiceError(500, None, None, None)
     assert (error.description, error.data, error.headers) == ("", b"", None)
 
 

@@ -20,6 +20,7 @@ from nats.aio.client import Client
 
 import natsvc.asyncio
 from natsvc import Endpoint, EndpointConfig, GroupConfig, ServiceConfig, ServiceDefinition, ServiceInfo, ServiceStats
+from natsvc.testing import NatsServer
 
 T = TypeVar("T")
 
@@ -33,6 +34,14 @@ def eventually(condition: Callable[[], object], limit: float = LIMIT) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.005)
+
+
+def interest(server: NatsServer) -> dict[str, str]:
+    """What the server's clients subscribe to, with the queue group of each."""
+    clients = server.monitoring("connz?subs=detail")["connections"]
+    return {
+        sub["subject"]: sub.get("qgroup", "") for one in clients for sub in one.get("subscriptions_list_detail", ())
+    }
 
 
 class Gate(Protocol):

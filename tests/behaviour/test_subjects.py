@@ -8,21 +8,12 @@ from typing import Any
 import pytest
 
 from natsvc import NO_QUEUE_GROUP, ServiceDefinition, ServiceVerb, control_subject
-from natsvc.testing import NatsServer
 from tests.plain_client import PlainClient
-from tests.worlds import Connection, World, eventually
+from tests.worlds import Connection, World, eventually, interest
 
 
 async def echo(request: Any) -> None:
     await request.respond(request.data)
-
-
-def subscriptions(server: NatsServer) -> dict[str, str]:
-    """What the server's clients subscribe to, with the queue group of each."""
-    clients = server.monitoring("connz?subs=detail")["connections"]
-    return {
-        sub["subject"]: sub.get("qgroup", "") for one in clients for sub in one.get("subscriptions_list_detail", ())
-    }
 
 
 def control_subjects(name: str, id: str, prefix: str = "$SRV") -> set[str]:
@@ -34,13 +25,13 @@ def control_subjects(name: str, id: str, prefix: str = "$SRV") -> set[str]:
 def test_a_service_has_nine_control_subscriptions_and_none_is_in_a_queue_group(world: World, make_server: Any) -> None:
     server = make_server()
     service = world.connect(server.url).add_service("watched")
-    assert subscriptions(server) == dict.fromkeys(control_subjects("watched", service.id), "")
+    assert interest(server) == dict.fromkeys(control_subjects("watched", service.id), "")
 
 
 def test_the_prefix_of_the_control_subjects_can_be_chosen(world: World, make_server: Any) -> None:
     server = make_server()
     service = world.connect(server.url).add_service("watched", prefix="acc.$SRV")
-    assert set(subscriptions(server)) == control_subjects("watched", service.id, "acc.$SRV")
+    assert set(interest(server)) == control_subjects("watched", service.id, "acc.$SRV")
 
 
 @pytest.mark.parametrize("verb", list(ServiceVerb))
@@ -106,7 +97,7 @@ def test_the_server_is_told_the_queue_group(world: World, make_server: Any) -> N
     service.add_endpoint("default", handler=echo)
     service.add_endpoint("own", handler=echo, queue_group="mine")
     service.add_endpoint("none", handler=echo, queue_group=NO_QUEUE_GROUP)
-    seen = subscriptions(server)
+    seen = interest(server)
     assert (seen["default"], seen["own"], seen["none"]) == ("q", "mine", "")
 
 

@@ -187,6 +187,9 @@ class NatsPyLink:
         subscription._drain = drain_after_stop  # type: ignore[method-assign]
 
     async def _remove(self, subscription: Subscription) -> None:
+        if not self._nc.is_connected and not self._nc.is_closed:
+            # nats-py sends no UNSUB then, though the SUB may be in its buffer, to be sent after the reconnect.
+            await self._nc._send_unsubscribe(subscription._id)
         with contextlib.suppress(nats.errors.Error):  # it is gone, or goes with a connection that is being closed
             await subscription.unsubscribe()
 

@@ -53,8 +53,8 @@ def with_error_handling(
 
     Args:
         handler: The handler, `async def` or `def`; the wrapped one is of the same kind.
-        errors: What exceptions mean, by class. A code: the exception's text is the description. A code and a description:
-            these. Of several classes that fit, the most specific one counts.
+        errors: What exceptions mean, by class. A code: the exception's text is the description. A code and a
+            description: these. Of several classes that fit, the most specific one counts.
         default: The code and description for exceptions that `errors` does not name. None: they stay what they are,
             and are answered with 500.
 
