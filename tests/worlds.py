@@ -256,7 +256,7 @@ async def connect_nats_py(url: str) -> Client:
     async def ignore(_error: Exception) -> None:
         return
 
-    return await nats.connect(url, error_cb=ignore, reconnect_time_wait=0, max_reconnect_attempts=-1)
+    return await nats.connect(url, error_cb=ignore, reconnect_time_wait=0.05, max_reconnect_attempts=-1)
 
 
 WORLDS: dict[str, Callable[[], World]] = {

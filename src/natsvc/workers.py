@@ -17,27 +17,27 @@ __all__ = ["Workers"]
 
 
 class Workers:
-    """A pool of daemon threads; each job gets an idle one, or a new one while there are fewer than the limit.
+    """A pool of daemon threads: each job gets an idle one or a new one.
+
+    How many there can be is for the state machine to say, which bounds how many handlers run.
 
     Args:
-        limit: The largest number of threads.
         name: What the threads are called.
     """
 
-    def __init__(self, limit: int, name: str) -> None:
-        self._limit = limit
+    def __init__(self, name: str) -> None:
         self._name = name
-        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._idle = 0
         self._threads = 0
 
-    def submit(self, job: Callable[[], None]) -> None:
-        """Have a thread run the job, which must not raise; if all are busy, it waits its turn."""
+    def submit(self, job: Callable[[], object]) -> None:
+        """Have a thread run the job, which must not raise."""
         with self._lock:
             if self._idle:
                 self._idle -= 1
-            elif self._threads < self._limit:
+            else:
                 self._threads += 1
                 threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
         self._jobs.put(job)
@@ -45,7 +45,7 @@ class Workers:
     def close(self) -> None:
         """Have the threads end when they have run what was submitted; those that are stuck are left to themselves."""
         with self._lock:
-            threads, self._threads, self._limit = self._threads, 0, 0
+            threads, self._threads = self._threads, 0
         for _ in range(threads):
             self._jobs.put(None)
 

@@ -11,7 +11,8 @@ from tests.worlds import WORLDS, Connection, World, running_world
 
 
 @pytest.fixture(params=WORLDS)
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, make_server: object) -> Iterator[World]:
+    # A server of the test's own ends after the world: nats-py can't be closed while it tries to reconnect.
     with running_world(request.param) as made:
         yield made
 

@@ -167,7 +167,11 @@ class NatsPyLink:
         if subscription is not None:
             async for msg in subscription.messages:
                 deliver(Message(msg.subject, msg.data, reply=msg.reply, headers=msg.headers))
-        if self._nc.is_closed and not self._is_closed:
+        if self._nc.is_closed:
+            self._tell_closed()
+
+    def _tell_closed(self) -> None:
+        if not self._is_closed:
             error = ConnectionClosedError("the nats-py connection is closed")
             error.__cause__ = self._nc.last_error
             self._listener.connection_closed(error)
@@ -218,6 +222,8 @@ class NatsPyLink:
     def _look_for_errors_again(self) -> None:
         self._timer = self._loop.call_later(_ERROR_INTERVAL, self._look_for_errors_again)
         self._look_for_errors()
+        if self._nc.is_closed:  # a close that fails half-way ends no iterator
+            self._tell_closed()
 
     def _look_for_errors(self) -> None:
         """See what the client has to say of permissions; it keeps its last error only, in lower case."""

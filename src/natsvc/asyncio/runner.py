@@ -44,6 +44,7 @@ from natsvc.core.effects import (
     Publish,
     Receiver,
     Report,
+    Run,
     Stopped,
     Subscribe,
     Unsubscribe,
@@ -186,7 +187,7 @@ class Runner:
         endpoint = state.endpoint
         handler = endpoint.handler
         if not is_async(handler):
-            workers = Workers(state.limit, f"natsvc-{endpoint.name}")
+            workers = Workers(f"natsvc-{endpoint.name}")
             self._workers.append(workers)
             handler = functools.partial(self._call_in_thread, workers, handler)
         state.binding = _Binding(self.link, compose(endpoint.middleware, handler))
@@ -291,6 +292,8 @@ class Runner:
                 if self._timer is not None:
                     self._timer.cancel()
                 self._timer = self._loop.call_later(max(0, at - _clock()) / 1e9, self._wake)
+            case Run(request):
+                self._run(request)
             case Cancel(request):
                 task = self._handlers.get(request)
                 if task is not None:
@@ -414,11 +417,12 @@ def _call(call: Callable[[], Any], outcome: asyncio.Future[Any], loop: asyncio.A
     error: BaseException | None = None
     try:
         result = call()
-    except StopIteration as raised:  # a future refuses to hold one
-        error = RuntimeError("the handler raised StopIteration")
-        error.__cause__ = raised
     except BaseException as raised:  # noqa: BLE001  # the caller gets an answer, whatever it is
         error = raised
+        if isinstance(raised, StopIteration) or not isinstance(raised, Exception):
+            # A future refuses to hold a StopIteration; and a sys.exit() ends a thread, not the event loop.
+            error = RuntimeError(f"the handler raised {type(raised).__name__}")
+            error.__cause__ = raised
     with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody is left to be told
         loop.call_soon_threadsafe(_settle, outcome, result, error)
 

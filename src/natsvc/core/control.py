@@ -68,11 +68,11 @@ class ControlState(EndpointState):
 
     def receive(self, message: Message, now: int) -> BaseRequest | None:
         """Answer, or return the request for the user's handler."""
-        if self.has_handler and not self.service.is_stopped:
+        if not message.reply or self.service.is_stopped:
+            return None
+        if self.has_handler:
             return super().receive(message, now)
-        reply = self._built_in_reply(message.reply)
-        if reply is not None:
-            self.service.effects.append(Publish(reply))
+        self._send_built_in(message.reply)
         return None
 
     def _outcome(self, request: BaseRequest, result: object, error: BaseException | None) -> Reply | None:
@@ -84,19 +84,17 @@ class ControlState(EndpointState):
             else:
                 return None
         self._note_failure(request, error_leaf(error))
-        return None if request._answered else self._built_in_reply(request._message.reply)
+        return None if request._answered else self.service.control_reply(self.verb, request._message.reply)
 
     def _settle(self, request: BaseRequest, code: int, description: str, *, answer: bool = True) -> None:
         if answer and not request._answered:
-            reply = self._built_in_reply(request._message.reply)
-            if reply is not None:
-                self.service.effects.append(Publish(reply))
+            self._send_built_in(request._message.reply)
         request._state = RequestState.FINISHED
 
-    def _built_in_reply(self, reply_to: str) -> Reply | None:
-        if not reply_to:
-            return None
-        return self.service.control_reply(self.verb, reply_to)
+    def _send_built_in(self, reply_to: str) -> None:
+        reply = self.service.control_reply(self.verb, reply_to)
+        if reply is not None:
+            self.service.effects.append(Publish(reply))
 
 
 def _built_in(request: BaseRequest) -> None:

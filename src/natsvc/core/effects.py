@@ -22,6 +22,7 @@ __all__ = [
     "Publish",
     "Receiver",
     "Report",
+    "Run",
     "Stopped",
     "Subscribe",
     "Unsubscribe",
@@ -61,7 +62,10 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unsubscribe:
-    """Unsubscribe; if `confirm`, deliver what the server has sent until it confirmed, then call `unsubscribed`."""
+    """Unsubscribe from those that are subscribed.
+
+    If `confirm`, deliver all that the server has sent until it took note, then call `unsubscribed`.
+    """
 
     interests: tuple[Interest, ...]
     confirm: bool
@@ -77,6 +81,13 @@ class Publish:
     """Publish a reply."""
 
     reply: Reply
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """Run a request that has got the slot of a handler which waits for the service to stop."""
+
+    request: BaseRequest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,4 +119,4 @@ class Stopped:
     error: BaseException | None
 
 
-Effect: TypeAlias = Subscribe | Unsubscribe | Flush | Publish | Cancel | Report | WakeAt | Stopped
+Effect: TypeAlias = Subscribe | Unsubscribe | Flush | Publish | Run | Cancel | Report | WakeAt | Stopped

@@ -7,6 +7,7 @@ once, and gets at most one error in the counters.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -94,8 +95,8 @@ class EndpointState:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no handler runs and no request waits, apart from handlers that the stop itself waits in."""
-        return not self.waiting and self.active <= self.service.stop_callers
+        """Whether no handler runs and no request waits."""
+        return not self.waiting and not self.active
 
     def receive(self, message: Message, now: int) -> BaseRequest | None:
         """Take a message that has arrived; return the request if it is to be run now."""
@@ -112,6 +113,8 @@ class EndpointState:
         else:
             size = message.size
             endpoint = self.endpoint
+            if self.timed:
+                self.expire(now)  # what is overdue holds no place, however late the timer is
             if len(self.waiting) >= endpoint.max_pending or self.waiting_bytes + size > endpoint.max_pending_bytes:
                 self._settle(request, *_OVERLOADED)
                 return None
@@ -147,22 +150,24 @@ class EndpointState:
             now: The time.
             unpublished: Why the reply that `conclude` gave could not be published.
         """
-        self.active.discard(request)
         if request._state is _ENDED:
             if unpublished is not None:
                 self._note_unpublished(request, unpublished)
             self._count(request)
-        service = self.service
-        if not self.waiting:
-            if service.is_draining:
-                service.stop_callers.discard(request)
-                service.progress()
-            return None
-        following = self._pop_waiting()
-        following._state = _RUNNING
-        following._started = now
-        self.active.add(following)
+        following = None
+        if request in self.active:
+            self.active.remove(request)
+            following = self._next(now)
+        else:
+            self.service.stop_callers.discard(request)
+        if self.service.is_draining:
+            self.service.progress()
         return following
+
+    def release(self, request: BaseRequest, now: int) -> BaseRequest | None:
+        """Free the slot of a handler that waits for the service to stop; return the request that gets it."""
+        self.active.remove(request)
+        return self._next(now)
 
     def expire(self, now: int) -> None:
         """Answer with 504 all requests whose deadline has come."""
@@ -185,8 +190,6 @@ class EndpointState:
             answer: Answer those that have no answer with 503.
         """
         for request in [*self.waiting, *self.active]:
-            if request in self.service.stop_callers:
-                continue
             self.timed.pop(request, None)
             self._take_over(request, now, *_STOPPING, answer=answer)
 
@@ -212,6 +215,20 @@ class EndpointState:
             processing_time=self.processing_time,
             average_processing_time=self.processing_time // self.num_requests if self.num_requests else 0,
         )
+
+    def _next(self, now: int) -> BaseRequest | None:
+        """Give a slot that has become free to the oldest request that waits."""
+        if not self.waiting:
+            return None
+        if self.timed:
+            self.expire(now)  # an overdue request must not run, however late the timer is
+            if not self.waiting:
+                return None
+        following = self._pop_waiting()
+        following._state = _RUNNING
+        following._started = now
+        self.active.add(following)
+        return following
 
     def _pop_waiting(self) -> BaseRequest:
         request = self.waiting.popleft()
@@ -250,22 +267,27 @@ class EndpointState:
         try:
             if error is None and result is not None:
                 return request._answer(encode_result(result), None)
-            error = error or request._unsent
+            error = request._unsent if error is None else error
             leaf = None if error is None else error_leaf(error)
             if isinstance(leaf, ServiceError):
                 return request._answer_error(leaf.code, leaf.description, leaf.data, leaf.headers)
         except Exception as refused:  # noqa: BLE001  # whatever it is, the caller gets a 500
             error = refused
-        if error is None or isinstance(error_leaf(error), NoReplyError):
+        reply_to = request._message.reply
+        if error is None or (not reply_to and isinstance(error_leaf(error), NoReplyError)):
             return None  # noted when it was raised
-        return self.service.error_reply(request._message.reply, *self._note_failure(request, error))
+        reply = self.service.error_reply(reply_to, *self._note_failure(request, error))
+        # The exposed text of an exception may be too long to be sent.
+        return reply or self.service.error_reply(reply_to, *_INTERNAL)
 
     def _note_failure(self, request: BaseRequest, error: BaseException) -> tuple[str, str]:
         """Log and report an unexpected exception; return the code and description that its caller may see."""
         _logger.error("endpoint %r: the handler failed", self.endpoint.name, exc_info=error)
         leaf = error_leaf(error)
-        exposed = f"{type(leaf).__name__}: {leaf}" if self.service.config.expose_errors else _INTERNAL[1]
-        code, description = printable_error(_INTERNAL[0], exposed)
+        code, description = printable_error(*_INTERNAL)
+        if self.service.config.expose_errors:
+            with contextlib.suppress(Exception):  # some exceptions have no text
+                code, description = printable_error(code, f"{type(leaf).__name__}: {leaf}")
         request._note_error(code, description)
         self.service.report(leaf, request)
         return code, description

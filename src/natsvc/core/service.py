@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 from typing import TYPE_CHECKING
 
+from natsvc.core.config import MAX_TIMEOUT
 from natsvc.core.control import ControlState
-from natsvc.core.effects import Effect, Flush, Interest, Report, Stopped, Subscribe, Unsubscribe, WakeAt
+from natsvc.core.effects import Effect, Flush, Interest, Report, Run, Stopped, Subscribe, Unsubscribe, WakeAt
 from natsvc.core.endpoint import EndpointState
 from natsvc.core.handlers import is_async
 from natsvc.core.models import EndpointStats, ServiceInfo, ServicePing, ServiceStats
@@ -86,7 +88,7 @@ class ServiceState:
         is_stopped: Whether it has stopped.
         lifecycle: Where it is in its life.
         started: Since when it counts, UTC.
-        stop_callers: The requests whose handlers wait for the stop, so that the stop doesn't wait for them.
+        stop_callers: The requests whose handlers wait for the stop: they hold no slot, and it doesn't wait for them.
     """
 
     def __init__(
@@ -188,23 +190,33 @@ class ServiceState:
 
         Args:
             now: The time.
-            timeout: Seconds that all of it may take. A stop that joins another can shorten it.
+            timeout: Seconds that all of it may take. A stop that joins another can shorten it. Infinity: no limit.
             error: What ends the service; the first one counts.
             caller: The request whose handler asks for the stop and waits for it.
+
+        Raises:
+            ConfigError: The timeout is no number.
         """
+        if not isinstance(timeout, (int, float)) or math.isnan(timeout):
+            raise ConfigError("timeout", timeout, "must be a number of seconds")
         if self.is_stopped:
             return
         if self.error is None:
             self.error = error
-        if caller is not None and caller._endpoint.service is self:
+        if caller is not None and caller in caller._endpoint.active and caller._endpoint.service is self:
+            # Nobody waits for this handler, and what waits for its slot doesn't have to wait for it either.
             self.stop_callers.add(caller)
+            following = caller._endpoint.release(caller, now)
+            if following is not None:
+                self.effects.append(Run(following))
         if self.lifecycle is Lifecycle.NEW:
-            self._end(now)
+            self._end(now, answer=True)
             return
-        deadline = now + int(max(0.0, timeout) * 1e9)
-        if self._stop_deadline is None or deadline < self._stop_deadline:
-            self._stop_deadline = deadline
-            self.wake_by(deadline)
+        if timeout <= MAX_TIMEOUT:
+            deadline = now + int(max(0.0, timeout) * 1e9)
+            if self._stop_deadline is None or deadline < self._stop_deadline:
+                self._stop_deadline = deadline
+                self.wake_by(deadline)
         if self.lifecycle is Lifecycle.RUNNING:
             self.lifecycle = Lifecycle.DRAINING
             self.is_draining = True
@@ -239,7 +251,7 @@ class ServiceState:
             self._step = _Step.HANDLING
             self.progress()
         elif self._step is _Step.LEAVING and not self.is_stopped:
-            self._end(now)
+            self._end(now, answer=True)
 
     def flushed(self) -> None:
         """Take the confirmation of Flush."""
@@ -278,6 +290,7 @@ class ServiceState:
         if self._stop_deadline is not None and now >= self._stop_deadline and not self.is_stopped:
             _logger.warning("service %r: the stop has taken too long, what still runs is cut off", self.config.name)
             self._cut_off(now, answer=True)
+        self.progress()
         due = [next(iter(state.timed))._deadline for state in (*self.endpoints, *self.controls) if state.timed]
         if self._stop_deadline is not None and not self.is_stopped:
             due.append(self._stop_deadline)
@@ -402,11 +415,11 @@ class ServiceState:
         for state in self.endpoints:
             state.cut_off(now, answer=answer)
         self.effects.append(Unsubscribe((*self._endpoint_interests, *self._control_interests), confirm=False))
-        self._end(now)
+        self._end(now, answer=answer)
 
-    def _end(self, now: int) -> None:
+    def _end(self, now: int, *, answer: bool) -> None:
         for state in self.controls:
-            state.cut_off(now, answer=True)
+            state.cut_off(now, answer=answer)
         self.lifecycle = Lifecycle.STOPPED
         self.is_draining = self.is_stopped = True
         self.effects.append(Stopped(self.error))

@@ -1,0 +1,266 @@
+"""Design: starting a service by await or by a block, and each way of leaving the block."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import nats.errors
+import pytest
+from nats.aio.client import Client
+
+from natsvc.asyncio import ConnectionClosedError, Request, Service, ServiceStoppedError, add_service
+from natsvc.testing import NatsServer
+from tests.worlds import connect_nats_py, interest
+
+
+async def eventually(condition: Any) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def has_responders(caller: Client, subject: str) -> bool:
+    try:
+        await caller.request(subject, b"", timeout=30)
+    except nats.errors.NoRespondersError:
+        return False
+    return True
+
+
+async def test_add_service_may_be_awaited(nc: Client, caller: Client) -> None:
+    service = await add_service(nc, name="awaited")
+    assert await has_responders(caller, "$SRV.PING.awaited")
+    await service.stop()
+    assert service.stopped.is_set()
+
+
+async def test_leaving_the_block_normally_stops_the_service(nc: Client, caller: Client) -> None:
+    answered = []
+
+    async def slow(request: Request) -> bytes:
+        await asyncio.sleep(0.05)
+        return b"served"
+
+    async def ask() -> None:
+        answered.append((await caller.request("left-e", b"", timeout=30)).data)
+
+    async with add_service(nc, name="left") as service:
+        await service.add_endpoint("left-e", handler=slow)
+        asking = asyncio.create_task(ask())
+        await caller.flush()
+        await eventually(lambda: service._runner.state.endpoints[0].active)
+    assert service.stopped.is_set()
+    await asking
+    assert answered == [b"served"]
+    assert not await has_responders(caller, "left-e")
+    assert nc.is_connected
+
+
+async def test_an_exception_of_the_body_leaves_the_block_as_itself_after_a_stop(nc: Client, caller: Client) -> None:
+    with pytest.raises(KeyError, match="mine"):
+        async with add_service(nc, name="excepted") as service:
+            raise KeyError("mine")
+    assert service.stopped.is_set()
+    assert not await has_responders(caller, "$SRV.PING.excepted")
+
+
+async def test_by_an_exception_a_stuck_handler_delays_the_leaving_by_5_seconds_at_most(
+    nc: Client, caller: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("natsvc.core.service._FAILED_STOP_TIMEOUT", 0.05)
+
+    async def stuck(request: Request) -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(KeyError):
+        async with add_service(nc, name="stuck-leaving") as service:
+            await service.add_endpoint("stuck-leaving-e", handler=stuck)
+            asking = asyncio.create_task(caller.request("stuck-leaving-e", b"", timeout=30))
+            await eventually(lambda: service._runner.state.endpoints[0].active)
+            raise KeyError
+    reply = await asking
+    assert reply.headers is not None
+    assert reply.headers["Nats-Service-Error-Code"] == "503"
+
+
+async def test_by_cancellation_handlers_are_cancelled_and_nothing_is_waited_for(
+    server: NatsServer, caller: Client
+) -> None:
+    nc = await connect_nats_py(server.url)
+    cancelled = []
+    inside = asyncio.Event()
+
+    async def stuck(request: Request) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(request.subject)
+
+    services: list[Service] = []
+
+    async def main() -> None:
+        async with add_service(nc, name="cancelled-block") as service:
+            services.append(service)
+            await service.add_endpoint("cancelled-block-e", handler=stuck)
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(main())
+    await inside.wait()
+    asking = asyncio.create_task(caller.request("cancelled-block-e", b"", timeout=30))
+    await eventually(lambda: services[0]._runner.state.endpoints[0].active)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert services[0].stopped.is_set()
+    await eventually(lambda: cancelled == ["cancelled-block-e"])
+    reply = await asking
+    assert reply.headers is not None
+    assert reply.headers["Nats-Service-Error-Code"] == "503"
+    await eventually(lambda: not any("cancelled-block" in subject for subject in interest(server)))
+    await nc.close()
+
+
+async def test_cancelled_while_it_drains_the_block_is_left_at_once(nc: Client, caller: Client) -> None:
+    leaving = asyncio.Event()
+    services: list[Service] = []
+
+    async def stuck(request: Request) -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with add_service(nc, name="twice") as service:
+            services.append(service)
+            await service.add_endpoint("twice-e", handler=stuck)
+            asking.append(asyncio.create_task(caller.request("twice-e", b"", timeout=30)))
+            await eventually(lambda: service._runner.state.endpoints[0].active)
+            leaving.set()
+
+    asking: list[Any] = []
+    task = asyncio.create_task(main())
+    await leaving.wait()
+    await eventually(lambda: services[0]._runner.state.is_draining)
+    assert not services[0].stopped.is_set()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert services[0].stopped.is_set()
+    assert (await asking[0]).headers["Nats-Service-Error-Code"] == "503"
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_cancelled_at_any_point_of_the_start_nothing_is_left(server: NatsServer, turns: int) -> None:
+    nc = await connect_nats_py(server.url)
+    prefix = f"cancel{turns}"
+
+    async def main() -> None:
+        async with add_service(nc, name="starting", prefix=prefix):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(main())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await eventually(lambda: not any(subject.startswith(prefix) for subject in interest(server)))
+    await nc.close()
+
+
+async def test_what_has_ended_the_service_is_raised_when_the_block_is_left(server: NatsServer) -> None:
+    nc = await connect_nats_py(server.url)
+    with pytest.raises(ConnectionClosedError):
+        async with add_service(nc, name="ended") as service:
+            await nc.close()
+            await service.stopped.wait()
+
+
+async def test_serve_forever_raises_what_has_ended_the_service(server: NatsServer) -> None:
+    nc = await connect_nats_py(server.url)
+    with pytest.raises(ConnectionClosedError) as caught:
+        async with add_service(nc, name="served") as service:
+            asyncio.get_running_loop().call_later(0.01, lambda: closing.append(asyncio.create_task(nc.close())))
+            closing: list[Any] = []
+            await service.serve_forever()
+    assert caught.value is service.error
+    await closing[0]
+
+
+async def test_serve_forever_returns_when_the_service_is_stopped(nc: Client) -> None:
+    async with add_service(nc, name="returning") as service:
+        serving = asyncio.create_task(service.serve_forever())
+        await service.stop()
+        await serving
+
+
+async def test_stop_in_the_block_and_leaving_it_are_one_stop(nc: Client) -> None:
+    done: list[object] = []
+    async with add_service(nc, name="once", done_handler=lambda service, error: done.append(error)) as service:
+        await service.stop()
+    assert done == [None]
+
+
+async def test_a_cancelled_stop_goes_on_and_can_be_joined(nc: Client, caller: Client) -> None:
+    release = asyncio.Event()
+
+    async def handler(request: Request) -> bytes:
+        await release.wait()
+        return b"served"
+
+    service = await add_service(nc, name="gone-on")
+    await service.add_endpoint("gone-on-e", handler=handler)
+    asking = asyncio.create_task(caller.request("gone-on-e", b"", timeout=30))
+    await eventually(lambda: service._runner.state.endpoints[0].active)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await service.stop()
+    release.set()
+    await service.stop()
+    assert (await asking).data == b"served"
+
+
+async def test_a_done_handler_may_call_stop(nc: Client) -> None:
+    done: list[bool] = []
+
+    async def done_handler(service: Service, error: BaseException | None) -> None:
+        await service.stop()
+        done.append(service.stopped.is_set())
+
+    service = await add_service(nc, name="self-joined", done_handler=done_handler)
+    await service.stop()
+    assert done == [True]
+
+
+async def test_an_async_done_handler_is_waited_for(nc: Client) -> None:
+    done: list[str] = []
+
+    async def done_handler(service: Service, error: BaseException | None) -> None:
+        await asyncio.sleep(0.02)
+        done.append("done")
+
+    async with add_service(nc, name="waited", done_handler=done_handler):
+        pass
+    assert done == ["done"]
+
+
+async def test_a_handler_may_start_and_stop_another_service(nc: Client, caller: Client) -> None:
+    async def handler(request: Request) -> bytes:
+        async with add_service(nc, name="inner") as inner:
+            return inner.id.encode()
+
+    async with add_service(nc, name="outer") as outer:
+        await outer.add_endpoint("outer-e", handler=handler)
+        assert len((await caller.request("outer-e", b"", timeout=30)).data) == 22
+
+
+async def test_an_exception_in_an_endpoint_added_too_late_is_typed(nc: Client) -> None:
+    service = await add_service(nc, name="too-late")
+    await service.stop()
+
+    async def handler(request: Request) -> None: ...
+
+    with pytest.raises(ServiceStoppedError):
+        await service.add_endpoint("late", handler=handler)
+    with pytest.raises(ServiceStoppedError):
+        service.endpoint("late")(handler)

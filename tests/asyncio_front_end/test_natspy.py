@@ -1,0 +1,225 @@
+"""What natsvc relies on in nats-py, and what it does about that client's ways."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import nats
+import nats.errors
+import pytest
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+
+from natsvc import ConnectionClosedError, HeaderError, Headers, NatsvcError, OutboundBufferError
+from natsvc.asyncio import Request, add_service
+from natsvc.asyncio.connection import Listener
+from natsvc.asyncio.natspy import NatsPyLink
+from natsvc.core import Reply
+from natsvc.message import Message
+from natsvc.testing import NatsServer
+from tests.worlds import connect_nats_py, eventually, interest
+
+
+def nobody(*_: object) -> None:
+    return
+
+
+async def at_once() -> None:
+    return
+
+
+@pytest.fixture
+async def link(nc: Client) -> AsyncIterator[NatsPyLink]:
+    made = NatsPyLink(nc, Listener(nobody, nobody, nobody, at_once))
+    yield made
+    made.close()
+
+
+def test_the_private_names_in_use_are_there_and_as_expected() -> None:
+    assert inspect.iscoroutinefunction(Client._send_unsubscribe)
+    assert list(inspect.signature(Client._send_unsubscribe).parameters)[:2] == ["self", "sid"]
+    assert inspect.iscoroutinefunction(Subscription._drain)
+    assert "sub._drain()" in inspect.getsource(Client.drain)
+    assert "self._drain()" in inspect.getsource(Subscription.drain)
+
+
+async def test_a_subscription_has_its_number(nc: Client) -> None:
+    assert isinstance((await nc.subscribe("numbered"))._id, int)
+
+
+async def test_messages_on_their_way_while_unsubscribing_are_delivered(
+    nc: Client, caller: Client, link: NatsPyLink
+) -> None:
+    """Published without a pause while another subscription of the queue group takes over: each arrives somewhere."""
+    got: list[bytes] = []
+    over = False
+    sent = 0
+
+    async def publish() -> None:
+        nonlocal sent
+        while not over:
+            for _ in range(20):
+                await caller.publish("on-its-way", b"%d" % sent)
+                sent += 1
+            await asyncio.sleep(0)
+        await caller.flush()
+
+    publishing = asyncio.create_task(publish())
+    control = link.subscribe("control-of-on-its-way", "", nobody)  # the first one is an iterator
+    current = link.subscribe("on-its-way", "q", lambda message: got.append(message.data))
+    await link.confirm()
+    skipped = sent
+    for _ in range(50):
+        following = link.subscribe("on-its-way", "q", lambda message: got.append(message.data))
+        await link.confirm()
+        await link.unsubscribe([current])
+        current = following
+    over = True
+    await publishing
+    await link.unsubscribe([current, control])
+    numbers = sorted(map(int, got))
+    assert numbers == list(range(numbers[0], sent))
+    assert numbers[0] <= skipped
+
+
+async def test_a_subscription_drained_by_its_owner_still_stops_the_service(nc: Client, caller: Client) -> None:
+    async def echo(request: Request) -> None:
+        await request.respond(request.data)
+
+    service = await add_service(nc, name="drained-singly")
+    await service.add_endpoint("drained-singly-e", handler=echo)
+    await next(iter(service._runner._subscriptions.values())).result().drain()
+    assert service.stopped.is_set()
+
+
+async def test_a_cancelled_wait_for_the_server_leaves_the_connection_usable(nc: Client, link: NatsPyLink) -> None:
+    for _ in range(20):
+        task = asyncio.create_task(link.confirm())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await link.confirm()
+    assert await nc.rtt() < 30, "its read loop is alive"
+
+
+async def test_repeated_headers_are_sent(nc: Client, caller: Client, link: NatsPyLink) -> None:
+    headers = Headers([("A", "1"), ("A", "2")])
+    subscription = await caller.subscribe("repeated")
+    await caller.flush()
+    await link.publish(Reply("repeated", b"x", headers, headers.encode()))
+    message = await subscription.next_msg(timeout=30)
+    assert message.headers == {"A": "2"}, "nats-py reads the last one only"
+    assert message.data == b"x"
+
+
+async def test_header_names_that_nats_py_refuses_are_a_header_error(nc: Client, caller: Client) -> None:
+    """The server and other clients take them."""
+    raised: list[BaseException] = []
+
+    async def handler(request: Request) -> bytes:
+        try:
+            await request.respond(b"", headers={"X(1)": "\udc80"})
+        except HeaderError as error:
+            raised.append(error)
+        return b"went on"
+
+    async with add_service(nc, name="refused-headers") as service:
+        await service.add_endpoint("refused-headers-e", handler=handler)
+        assert (await caller.request("refused-headers-e", b"", timeout=30)).data == b"went on"
+    assert len(raised) == 1
+
+
+async def test_more_than_the_buffer_holds_while_disconnected_is_a_typed_error(
+    make_server: Callable[[], NatsServer],
+) -> None:
+    server = make_server()
+    nc = await connect_nats_py(server.url)
+    link = NatsPyLink(nc, Listener(nobody, nobody, nobody, at_once))
+    server.kill()
+    async with asyncio.timeout(30):
+        while nc.is_connected:
+            await asyncio.sleep(0.01)
+    with pytest.raises(OutboundBufferError):
+        for _ in itertools.repeat(None, 100):
+            await link.publish(Reply("anywhere", b"x" * 100_000))
+    await asyncio.to_thread(server.restart)
+    async with asyncio.timeout(30):
+        while not nc.is_connected:
+            await asyncio.sleep(0.01)
+    await nc.close()
+    with pytest.raises(ConnectionClosedError):
+        await link.publish(Reply("anywhere", b"x"))
+
+
+async def test_any_other_error_of_nats_py_is_a_natsvc_error(nc: Client, link: NatsPyLink) -> None:
+    with pytest.raises(NatsvcError) as caught:
+        await link.publish(Reply("", b"x"))
+    assert isinstance(caught.value.__cause__, nats.errors.Error)
+
+
+async def test_a_reconnect_while_unsubscribing_leaves_no_subscription_behind(
+    make_server: Callable[[], NatsServer],
+) -> None:
+    server = make_server()
+    nc = await connect_nats_py(server.url)
+    link = NatsPyLink(nc, Listener(nobody, nobody, nobody, at_once))
+    subscriptions = [link.subscribe(f"interrupted.{number}", "", nobody) for number in range(5)]
+    await link.confirm()
+    await asyncio.to_thread(server.kill)
+    unsubscribing = asyncio.create_task(link.unsubscribe(subscriptions))
+    await asyncio.to_thread(server.restart)
+    await asyncio.wait_for(unsubscribing, 30)
+    async with asyncio.timeout(30):
+        while not nc.is_connected:
+            await asyncio.sleep(0.01)
+    await nc.flush()
+    await asyncio.to_thread(lambda: eventually(lambda: not any("interrupted" in one for one in interest(server))))
+    link.close()
+    await nc.close()
+
+
+async def test_a_service_whose_connection_is_closed_before_it_is_started_says_so(server: NatsServer) -> None:
+    nc = await connect_nats_py(server.url)
+    service = add_service(nc, name="never-started")
+    await nc.close()
+    with pytest.raises(ConnectionClosedError):
+        await service
+    assert service.stopped.is_set()
+
+
+async def test_the_owners_error_callback_and_closed_callback_stay_the_owners(server: NatsServer) -> None:
+    called: list[str] = []
+
+    async def closed() -> None:
+        called.append("closed")
+
+    nc = await nats.connect(server.url, closed_cb=closed)
+    service = await add_service(nc, name="owners")
+    await service.stop()
+    await nc.close()
+    assert called == ["closed"]
+
+
+async def test_messages_come_with_subject_reply_headers_and_data(nc: Client, caller: Client, link: NatsPyLink) -> None:
+    got: list[Any] = []
+
+    def take(message: Message) -> None:
+        got.append((message.subject, message.reply, dict(message.headers), message.data))
+
+    for subject in ("first.is.an.iterator", "second.has.a.callback"):
+        link.subscribe(subject, "", take)
+        await link.confirm()
+        await caller.publish(subject, b"data", reply="answers", headers={"A": "1"})
+    await caller.flush()
+    async with asyncio.timeout(30):
+        while len(got) < 2:
+            await asyncio.sleep(0.005)
+    assert sorted(got) == [
+        ("first.is.an.iterator", "answers", {"A": "1"}, b"data"),
+        ("second.has.a.callback", "answers", {"A": "1"}, b"data"),
+    ]

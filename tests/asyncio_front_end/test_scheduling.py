@@ -1,0 +1,251 @@
+"""Design: how handlers are started, as tasks and in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import sys
+import threading
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+
+from natsvc.asyncio import BlockingRequest, Request, Service, ServiceStoppedError, add_service
+from natsvc.core import EndpointState, Reply
+from natsvc.message import Message
+from natsvc.workers import Workers
+
+
+async def echo(request: Request) -> None:
+    await request.respond(request.data)
+
+
+def feed(service: Service, state: EndpointState, data: bytes = b"", reply: str = "nobody.listens") -> None:
+    """Deliver a message as the connection would."""
+    service._runner._deliver(state, Message(state.endpoint.subject, data, reply=reply))
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks since Python 3.12")
+async def test_a_handler_that_never_suspends_costs_no_task_switch(nc: Client) -> None:
+    ran: list[bytes] = []
+
+    async def handler(request: Request) -> None:
+        ran.append(request.data)
+        await request.respond(b"")
+
+    async with add_service(nc, name="eager") as service:
+        await service.add_endpoint("eager-e", handler=handler)
+        (state,) = service._runner.state.endpoints
+        feed(service, state, b"1")
+        feed(service, state, b"2")
+        assert ran == [b"1", b"2"], "both ran before the event loop had its turn"
+        assert state.num_requests == 2
+
+
+async def test_a_long_chain_of_handlers_that_end_at_once_is_not_nested_and_lets_the_loop_turn(nc: Client) -> None:
+    gate = asyncio.Event()
+    depth_limit = sys.getrecursionlimit()
+    ran = 0
+
+    async def handler(request: Request) -> None:
+        nonlocal ran
+        if request.data == b"first":
+            await gate.wait()
+        ran += 1
+
+    async with add_service(nc, name="chain", max_concurrency=1) as service:
+        await service.add_endpoint("chain-e", handler=handler)
+        (state,) = service._runner.state.endpoints
+        feed(service, state, b"first")
+        for _ in range(3 * depth_limit):
+            feed(service, state)
+        gate.set()
+        seen = set()
+        async with asyncio.timeout(30):
+            while ran <= 3 * depth_limit:
+                await asyncio.sleep(0)
+                seen.add(ran)
+        assert len(seen) > 10, "others had their turn in between"
+
+
+async def test_a_task_knows_itself_as_the_current_task_in_a_handler(nc: Client, caller: Client) -> None:
+    async def handler(request: Request) -> bytes:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            child = group.create_task(asyncio.sleep(0, b"from a child task"))
+        return child.result()
+
+    async with add_service(nc, name="current") as service:
+        await service.add_endpoint("current-e", handler=handler)
+        assert (await caller.request("current-e", b"", timeout=30)).data == b"from a child task"
+
+
+async def test_a_handler_may_leave_work_behind_that_responds_later(nc: Client, caller: Client) -> None:
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def handler(request: Request) -> None:
+        async def later() -> None:
+            await asyncio.sleep(0.01)
+            await request.respond(b"later")
+
+        tasks.add(asyncio.create_task(later()))
+
+    async with add_service(nc, name="later") as service:
+        await service.add_endpoint("later-e", handler=handler)
+        assert (await caller.request("later-e", b"", timeout=30)).data == b"later"
+        assert service.stats().endpoints[0].num_requests == 1
+    await asyncio.gather(*tasks)
+
+
+@pytest.mark.parametrize("kind", ["partial", "method", "callable object"])
+async def test_handlers_of_all_shapes_are_recognised(nc: Client, caller: Client, kind: str) -> None:
+    class Shapes:
+        async def method(self, request: Request) -> bytes:
+            return b"async"
+
+        async def __call__(self, request: Request) -> bytes:
+            return b"async"
+
+    async def function(argument: str, request: Request) -> bytes:
+        return argument.encode()
+
+    handlers: dict[str, Any] = {
+        "partial": functools.partial(function, "async"),
+        "method": Shapes().method,
+        "callable object": Shapes(),
+    }
+    async with add_service(nc, name="shapes") as service:
+        await service.add_endpoint("shapes-e", handler=handlers[kind])
+        assert (await caller.request("shapes-e", b"", timeout=30)).data == b"async"
+
+
+async def test_a_plain_def_that_returns_a_coroutine_is_a_500_that_says_so(
+    nc: Client, caller: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def real(request: Any) -> bytes:
+        return b""
+
+    def handler(request: Any) -> Any:
+        return real(request)
+
+    async with add_service(nc, name="forgot") as service:
+        await service.add_endpoint("forgot-e", handler=handler)
+        reply = await caller.request("forgot-e", b"", timeout=30)
+        assert reply.headers is not None
+        assert reply.headers["Nats-Service-Error-Code"] == "500"
+        assert "async def" in caplog.text
+
+
+@pytest.mark.parametrize("error", [StopIteration(), SystemExit(3), KeyboardInterrupt()])
+async def test_whatever_a_thread_raises_its_caller_gets_an_answer(
+    nc: Client, caller: Client, error: BaseException
+) -> None:
+    def handler(request: BlockingRequest) -> None:
+        raise error
+
+    async with add_service(nc, name="thread-raises") as service:
+        await service.add_endpoint("thread-raises-e", handler=handler)
+        reply = await caller.request("thread-raises-e", b"", timeout=30)
+        assert reply.headers is not None
+        assert reply.headers["Nats-Service-Error-Code"] == "500"
+
+
+async def test_a_blocking_request_refuses_to_respond_on_the_event_loop(nc: Client) -> None:
+    async with add_service(nc, name="on-loop") as service:
+        await service.add_endpoint("on-loop-e", handler=echo)
+        request = Request(service._runner.state.endpoints[0], Message("s", b"", reply="r"))
+        with pytest.raises(RuntimeError, match="event loop"):
+            BlockingRequest(request, asyncio.get_running_loop()).respond(b"x")
+
+
+def test_when_the_loop_is_closed_a_blocking_request_says_that_the_service_has_stopped() -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+
+    class Nothing(Request):
+        def __init__(self) -> None:
+            pass
+
+    with pytest.raises(ServiceStoppedError):
+        BlockingRequest(Nothing(), loop).respond(b"x")
+
+
+async def test_a_thread_that_outlives_the_event_loop_gets_service_stopped_errors(nc: Client) -> None:
+    """What is waited for in the thread ends with the loop's tasks."""
+    outcome: concurrent.futures.Future[BaseException] = concurrent.futures.Future()
+    entered = threading.Event()
+
+    def run() -> None:
+        async def main() -> None:
+            class Stuck:
+                async def publish(self, reply: Reply) -> None:
+                    entered.set()
+                    await asyncio.Event().wait()
+
+            class Parked(Request):
+                async def respond(self, data: Any = b"", headers: Any = None) -> None:
+                    await Stuck().publish(Reply("r", b""))
+
+                def __init__(self) -> None:
+                    pass
+
+            request = BlockingRequest(Parked(), asyncio.get_running_loop())
+
+            def handler() -> None:
+                try:
+                    request.respond(b"x")
+                except BaseException as error:  # noqa: BLE001  # it is what the test looks at
+                    outcome.set_result(error)
+
+            threading.Thread(target=handler).start()
+            while not entered.is_set():
+                await asyncio.sleep(0.001)
+
+        asyncio.run(main())
+
+    await asyncio.to_thread(run)
+    assert isinstance(outcome.result(30), ServiceStoppedError)
+
+
+def test_workers_are_started_on_demand_and_reused() -> None:
+    workers = Workers("pool")
+    names: list[str] = []
+
+    def run() -> None:
+        done = threading.Event()
+
+        def job() -> None:
+            names.append(threading.current_thread().name)
+            done.set()
+
+        workers.submit(job)
+        assert done.wait(30)
+
+    for _ in range(20):
+        run()
+        while not workers._idle:
+            pass
+    assert set(names) == {"pool-1"}
+    barrier = threading.Barrier(4)
+    for _ in range(3):
+        workers.submit(lambda: bool(barrier.wait(30)))
+    barrier.wait(30)
+    workers.close()
+
+
+def test_worker_threads_are_daemons_and_end_when_the_pool_is_closed() -> None:
+    workers = Workers("ending")
+    threads: list[threading.Thread] = []
+    done = threading.Event()
+
+    def job() -> None:
+        threads.append(threading.current_thread())
+        done.set()
+
+    workers.submit(job)
+    assert done.wait(30)
+    assert threads[0].daemon
+    workers.close()
+    threads[0].join(30)
+    assert not threads[0].is_alive()
