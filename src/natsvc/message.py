@@ -5,14 +5,38 @@ Its headers are decoded when they are first read: most requests pass through wit
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from natsvc.headers import Headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Message"]
+__all__ = ["Delivery", "Message"]
+
+
+class Delivery(Protocol):
+    """What any client's message has; passed on as it is, for to copy each into a Message would cost time."""
+
+    @property
+    def subject(self) -> str:
+        """The subject it was published to."""
+        ...
+
+    @property
+    def reply(self) -> str:
+        """The subject that answers go to, "" if none are expected."""
+        ...
+
+    @property
+    def data(self) -> bytes:
+        """The body."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str] | None:
+        """The headers, decoded."""
+        ...
 
 
 class Message:
@@ -44,6 +68,13 @@ class Message:
         self.data = data
         self.reply = reply
         self._headers = headers
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> Message:
+        """Return natsvc's own form of a message, with the headers read leniently."""
+        if isinstance(delivery, Message):
+            return delivery
+        return cls(delivery.subject, delivery.data, reply=delivery.reply, headers=delivery.headers)
 
     @property
     def headers(self) -> Headers:

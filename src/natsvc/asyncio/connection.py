@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from natsvc.core import Reply
-from natsvc.message import Message
+from natsvc.message import Delivery
 
 __all__ = ["Link", "Listener", "link"]
 
@@ -44,7 +44,7 @@ class Link(Protocol):
         """The most bytes of headers and data that the server takes at the moment."""
         ...
 
-    def subscribe(self, subject: str, queue_group: str, deliver: Callable[[Message], None]) -> Any:
+    def subscribe(self, subject: str, queue_group: str, deliver: Callable[[Delivery], None]) -> Any:
         """Subscribe, ahead of everything that is sent after this call."""
         ...
 

@@ -36,7 +36,7 @@ from natsvc.errors import (
     PermissionsError,
 )
 from natsvc.headers import Headers
-from natsvc.message import Message
+from natsvc.message import Delivery
 
 __all__ = ["NatsPyLink", "is_client"]
 
@@ -91,7 +91,7 @@ class NatsPyLink:
         return self._nc.max_payload
 
     def subscribe(
-        self, subject: str, queue_group: str, deliver: Callable[[Message], None]
+        self, subject: str, queue_group: str, deliver: Callable[[Delivery], None]
     ) -> asyncio.Future[Subscription]:
         """Subscribe, ahead of everything that is sent after this call."""
         if self._watch is None:
@@ -103,12 +103,14 @@ class NatsPyLink:
         else:
 
             async def receive(msg: Msg) -> None:
-                deliver(Message(msg.subject, msg.data, reply=msg.reply, headers=msg.headers))
+                deliver(msg)
 
             started = _begin(self._nc.subscribe(subject, queue=queue_group, cb=receive))
         if started.done():
-            with _translated():
+            try:
                 started.result()
+            except nats.errors.Error as error:
+                raise _translated(error) from error
         started.add_done_callback(self._hold_drain)
         self._started.append(started)
         return started
@@ -142,11 +144,13 @@ class NatsPyLink:
     async def publish(self, reply: Reply) -> None:
         """Publish; wait while nats-py has more to write than it should hold."""
         headers = reply.headers
-        with _translated():
+        try:
             if headers is None:
                 await self._nc.publish(reply.subject, reply.data)
             else:
                 await self._nc.publish(reply.subject, reply.data, headers=_RepeatableHeaders(headers))
+        except (nats.errors.Error, UnicodeEncodeError) as error:
+            raise _translated(error) from error
 
     async def confirm(self) -> None:
         """Return when the server has processed all that was sent; without a connection, at once."""
@@ -162,11 +166,11 @@ class NatsPyLink:
             self._timer.cancel()
         self._started.clear()
 
-    async def _iterate(self, started: asyncio.Future[Subscription], deliver: Callable[[Message], None]) -> None:
+    async def _iterate(self, started: asyncio.Future[Subscription], deliver: Callable[[Delivery], None]) -> None:
         subscription = await _subscription(started)
         if subscription is not None:
             async for msg in subscription.messages:
-                deliver(Message(msg.subject, msg.data, reply=msg.reply, headers=msg.headers))
+                deliver(msg)
         if self._nc.is_closed:
             self._tell_closed()
 
@@ -258,23 +262,15 @@ class _RepeatableHeaders(dict[str, str]):
         return list(self._headers.pairs())
 
 
-class _translated:  # noqa: N801  # used like a function
-    """Turns nats-py's exceptions into natsvc's, so that whoever catches one needs not know which client it was."""
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if error is None or isinstance(error, NatsvcError):
-            return
-        if isinstance(error, (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError)):
-            raise ConnectionClosedError("the nats-py connection is closed or draining") from error
-        if isinstance(error, nats.errors.OutboundBufferLimitError):
-            raise OutboundBufferError("disconnected, and nats-py's buffer (its pending_size) is full") from error
-        if isinstance(error, UnicodeEncodeError) or type(error).__name__ == "BadHeaderError":
-            raise HeaderError("header", str(error), "can't be sent by nats-py") from error
-        if isinstance(error, nats.errors.Error):
-            raise NatsvcError(str(error)) from error
+def _translated(error: Exception) -> NatsvcError:
+    """Return natsvc's exception for one of nats-py, so that whoever catches it needs not know which client it was."""
+    if isinstance(error, (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError)):
+        return ConnectionClosedError("the nats-py connection is closed or draining")
+    if isinstance(error, nats.errors.OutboundBufferLimitError):
+        return OutboundBufferError("disconnected, and nats-py's buffer (its pending_size) is full")
+    if isinstance(error, UnicodeEncodeError) or type(error).__name__ == "BadHeaderError":  # older ones don't have it
+        return HeaderError("header", str(error), "can't be sent by nats-py")
+    return NatsvcError(str(error))
 
 
 async def _flush(nc: Client) -> bool:

@@ -7,8 +7,7 @@ import concurrent.futures
 from collections.abc import Coroutine
 from typing import Any
 
-from natsvc.asyncio.connection import Link
-from natsvc.core import BaseRequest, Data, Reply, ReplyHeaders, encode_json
+from natsvc.core import BaseRequest, Data, ReplyHeaders, encode_json
 from natsvc.errors import ServiceStoppedError
 from natsvc.headers import Headers
 
@@ -39,7 +38,7 @@ class Request(BaseRequest):
         """
         reply = self._answer(data, headers)
         if reply is not None:
-            await self._publish(reply)
+            await self._endpoint.binding.publish(reply)
 
     async def respond_json(self, obj: Any, headers: ReplyHeaders = None) -> None:
         """Send a value as JSON; dataclasses become objects.
@@ -70,11 +69,7 @@ class Request(BaseRequest):
         """
         reply = self._answer_error(code, description, data, headers)
         if reply is not None:
-            await self._publish(reply)
-
-    async def _publish(self, reply: Reply) -> None:
-        link: Link = self._endpoint.binding.link
-        await link.publish(reply)
+            await self._endpoint.binding.publish(reply)
 
 
 class BlockingRequest:

@@ -52,7 +52,7 @@ from natsvc.core.effects import (
 )
 from natsvc.core.endpoint import EndpointState
 from natsvc.errors import NatsvcError
-from natsvc.message import Message
+from natsvc.message import Delivery
 from natsvc.nuid import next_id
 from natsvc.workers import Workers
 
@@ -190,9 +190,9 @@ class Runner:
             workers = Workers(f"natsvc-{endpoint.name}")
             self._workers.append(workers)
             handler = functools.partial(self._call_in_thread, workers, handler)
-        state.binding = _Binding(self.link, compose(endpoint.middleware, handler))
+        state.binding = _Binding(self.link.publish, compose(endpoint.middleware, handler))
 
-    def _deliver(self, receiver: Receiver, message: Message) -> None:
+    def _deliver(self, receiver: Receiver, message: Delivery) -> None:
         request = receiver.receive(message, _clock())
         if request is not None:
             self._run(request)
@@ -201,8 +201,15 @@ class Runner:
 
     def _run(self, request: BaseRequest) -> None:
         """Start a request's handler; where it ends right there and lets another one start, that is not nested."""
-        self._ready.append(request)
-        if not self._is_starting:
+        if self._is_starting or self._ready:
+            self._ready.append(request)
+            return
+        self._is_starting = True
+        try:
+            self._start_handler(request)
+        finally:
+            self._is_starting = False
+        if self._ready:
             self._start_ready()
 
     def _start_ready(self) -> None:
@@ -231,7 +238,10 @@ class Runner:
             self._spawn(self._handle_later(request), self._context.copy())
 
         async def _handle_later(self, request: BaseRequest) -> None:
-            # Cancelling a task that has not begun would leave out everything, the end of the request too.
+            # Only now can it be cancelled: in a task that has not begun, that would leave out the request's end too.
+            if request._state is not RequestState.RUNNING:
+                self._finish(request, _clock())  # it has been answered before it came to this
+                return
             if (task := asyncio.current_task()) is not None:
                 self._handlers[request] = task
             await self._handle(request)
@@ -242,25 +252,29 @@ class Runner:
         result: object = None
         error: BaseException | None = None
         try:
-            if request._state is RequestState.RUNNING:  # else it has been answered before it came to this
-                result = await endpoint.binding.handle(request)
+            result = await endpoint.binding.handle(request)
         except BaseException as raised:  # noqa: BLE001  # the caller gets an answer, whatever it is
             error = raised
-        reply = endpoint.conclude(request, _clock(), result, error)
-        unpublished: Exception | None = None
+        now = _clock()
+        reply = endpoint.conclude(request, now, result, error)
+        unpublished: BaseException | None = None
         if reply is not None:
             try:
                 await self.link.publish(reply)
-            except Exception as refused:  # noqa: BLE001  # the state machine notes it
+            except (Exception, asyncio.CancelledError) as refused:  # noqa: BLE001  # the state machine notes it
                 unpublished = refused
+            now = _clock()
+        self._finish(request, now, unpublished)
+        if error is not None and isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise error
+
+    def _finish(self, request: BaseRequest, now: int, unpublished: BaseException | None = None) -> None:
         self._handlers.pop(request, None)
-        following = endpoint.finish(request, _clock(), unpublished)
+        following = request._endpoint.finish(request, now, unpublished)
         if following is not None:
             self._run(following)
         if self.state.effects:
             self._perform()
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            raise error
 
     async def _call_in_thread(self, workers: Workers, handler: Handler, request: Request) -> Any:
         """Call a blocking handler in a worker thread, in the context of this task."""
@@ -400,10 +414,10 @@ class Runner:
 class _Binding:
     """What a request's endpoint needs of this front-end."""
 
-    __slots__ = ("handle", "link")
+    __slots__ = ("handle", "publish")
 
-    def __init__(self, link: Link, handle: Handler) -> None:
-        self.link = link
+    def __init__(self, publish: Callable[[Reply], Awaitable[None]], handle: Handler) -> None:
+        self.publish = publish
         self.handle = handle
 
 

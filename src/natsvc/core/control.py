@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from natsvc.core.replies import Reply
     from natsvc.core.request import BaseRequest
     from natsvc.core.service import ServiceState
-    from natsvc.message import Message
+    from natsvc.message import Delivery
 
 __all__ = ["ControlState"]
 
@@ -66,7 +66,7 @@ class ControlState(EndpointState):
         )
         super().__init__(service, endpoint, config.max_concurrency)
 
-    def receive(self, message: Message, now: int) -> BaseRequest | None:
+    def receive(self, message: Delivery, now: int) -> BaseRequest | None:
         """Answer, or return the request for the user's handler."""
         if not message.reply or self.service.is_stopped:
             return None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 if TYPE_CHECKING:
     from natsvc.core.replies import Reply
     from natsvc.core.request import BaseRequest
-    from natsvc.message import Message
+    from natsvc.message import Delivery
 
 __all__ = [
     "Cancel",
@@ -33,7 +33,7 @@ __all__ = [
 class Receiver(Protocol):
     """What the messages of a subscription go to: an endpoint, or a control verb."""
 
-    def receive(self, message: Message, now: int) -> BaseRequest | None:
+    def receive(self, message: Delivery, now: int) -> BaseRequest | None:
         """Take a message; return the request if it is to be run now."""
         ...
 

@@ -22,7 +22,7 @@ from natsvc.errors import NoReplyError, RequestTimeoutError, ServiceError
 if TYPE_CHECKING:
     from natsvc.core.scope import Endpoint
     from natsvc.core.service import ServiceState
-    from natsvc.message import Message
+    from natsvc.message import Delivery
 
 __all__ = ["EndpointState"]
 
@@ -98,7 +98,7 @@ class EndpointState:
         """Whether no handler runs and no request waits."""
         return not self.waiting and not self.active
 
-    def receive(self, message: Message, now: int) -> BaseRequest | None:
+    def receive(self, message: Delivery, now: int) -> BaseRequest | None:
         """Take a message that has arrived; return the request if it is to be run now."""
         service = self.service
         request = service.make_request(self, message)
@@ -111,7 +111,7 @@ class EndpointState:
             request._started = now
             active.add(request)
         else:
-            size = message.size
+            size = request._own_message().size
             endpoint = self.endpoint
             if self.timed:
                 self.expire(now)  # what is overdue holds no place, however late the timer is
@@ -142,7 +142,7 @@ class EndpointState:
         request._state = _ENDED
         return reply
 
-    def finish(self, request: BaseRequest, now: int, unpublished: Exception | None = None) -> BaseRequest | None:
+    def finish(self, request: BaseRequest, now: int, unpublished: BaseException | None = None) -> BaseRequest | None:
         """Take the end of a request's work; return the request that gets its slot, to be run now.
 
         Args:
@@ -155,9 +155,11 @@ class EndpointState:
                 self._note_unpublished(request, unpublished)
             self._count(request)
         following = None
-        if request in self.active:
-            self.active.remove(request)
-            following = self._next(now)
+        active = self.active
+        if request in active:
+            active.remove(request)
+            if self.waiting:
+                following = self._next(now)
         else:
             self.service.stop_callers.discard(request)
         if self.service.is_draining:
@@ -232,7 +234,7 @@ class EndpointState:
 
     def _pop_waiting(self) -> BaseRequest:
         request = self.waiting.popleft()
-        self.waiting_bytes -= request._message.size
+        self.waiting_bytes -= request._own_message().size
         return request
 
     def _take_over(self, request: BaseRequest, now: int, code: int, description: str, *, answer: bool = True) -> None:
@@ -292,7 +294,7 @@ class EndpointState:
         self.service.report(leaf, request)
         return code, description
 
-    def _note_unpublished(self, request: BaseRequest, error: Exception) -> None:
+    def _note_unpublished(self, request: BaseRequest, error: BaseException) -> None:
         if request._error is None:
             self._note_failure(request, error)
         else:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from natsvc.core.replies import Data, Reply, ReplyHeaders, error_headers, make_reply, printable_error
 from natsvc.errors import MaxPayloadError, NoReplyError, ServiceError, ServiceStoppedError
+from natsvc.message import Delivery, Message
 
 if TYPE_CHECKING:
     from natsvc.core.endpoint import EndpointState
     from natsvc.headers import Headers
-    from natsvc.message import Message
 
 __all__ = ["BaseRequest", "RequestState", "current_request"]
 
@@ -64,7 +64,7 @@ class BaseRequest:
         "_unsent",
     )
 
-    def __init__(self, endpoint: EndpointState, message: Message) -> None:
+    def __init__(self, endpoint: EndpointState, message: Delivery) -> None:
         self._endpoint = endpoint
         self._message = message
         self._state = RequestState.WAITING
@@ -88,7 +88,7 @@ class BaseRequest:
     @property
     def headers(self) -> Headers:
         """The request's headers; empty if it has none, never None."""
-        return self._message.headers
+        return self._own_message().headers
 
     @property
     def data(self) -> bytes:
@@ -109,11 +109,16 @@ class BaseRequest:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._message.subject!r}, {self._state.value}>"
 
+    def _own_message(self) -> Message:
+        """Turn the message into natsvc's own form, when something is asked that not every client's message has."""
+        self._message = message = Message.of(self._message)
+        return message
+
     # The rest is the state machine's: front-ends call it, users don't.
 
     def _answer(self, data: Data, headers: ReplyHeaders) -> Reply | None:
         """Return the response to publish; None if it comes too late for a caller that has been told 504."""
-        if not self._may_answer():
+        if self._state is not _RUNNING and not self._may_answer_late():
             return None
         reply_to = self._message.reply
         if not reply_to:
@@ -124,12 +129,15 @@ class BaseRequest:
         except MaxPayloadError as error:
             self._unsent = error
             raise
-        self._note_answer()
+        self._answered = True
+        self._unsent = None
+        if self._deadline:  # an answered request is no longer timed
+            self._endpoint.timed.pop(self, None)
         return reply
 
     def _answer_error(self, code: str | int, description: str, data: Data, headers: ReplyHeaders) -> Reply | None:
         """Return the error reply to publish, and note the error."""
-        if not self._may_answer():
+        if self._state is not _RUNNING and not self._may_answer_late():
             return None
         code, description = printable_error(code, description)
         if not self._message.reply:
@@ -139,20 +147,12 @@ class BaseRequest:
         self._note_error(code, description)
         return reply
 
-    def _may_answer(self) -> bool:
-        if self._state is _RUNNING:
-            return True
+    def _may_answer_late(self) -> bool:
         service = self._endpoint.service
         if service.is_stopped:
             raise ServiceStoppedError(f"service {service.config.name!r} has stopped: nothing can be sent for it")
         # A handler may have left work behind that responds later: allowed, unless its caller has been told 504.
         return self._state is not _CUT_OFF
-
-    def _note_answer(self) -> None:
-        self._answered = True
-        self._unsent = None
-        if self._deadline:
-            self._endpoint.timed.pop(self, None)
 
     def _note_error(self, code: str, description: str) -> None:
         self._error = f"{code}:{description}"[:_LONGEST_LAST_ERROR]

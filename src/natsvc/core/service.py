@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from natsvc.core.config import EndpointConfig, Handler, ServiceConfig
     from natsvc.core.request import BaseRequest
     from natsvc.core.scope import Endpoint, Scope
-    from natsvc.message import Message
+    from natsvc.message import Delivery
 
 __all__ = ["STOP_TIMEOUT", "Lifecycle", "ServiceState"]
 
@@ -96,7 +96,7 @@ class ServiceState:
         config: ServiceConfig,
         id: str,
         *,
-        make_request: Callable[[EndpointState, Message], BaseRequest],
+        make_request: Callable[[EndpointState, Delivery], BaseRequest],
         max_payload: Callable[[], int],
         started: dt.datetime,
         async_handlers: bool = True,
