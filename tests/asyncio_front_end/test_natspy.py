@@ -19,7 +19,7 @@ from natsvc.asyncio import Request, add_service
 from natsvc.asyncio.connection import Listener
 from natsvc.asyncio.natspy import NatsPyLink
 from natsvc.core import Reply
-from natsvc.message import Message
+from natsvc.message import Delivery, Message
 from natsvc.testing import NatsServer
 from tests.worlds import connect_nats_py, eventually, interest
 
@@ -208,7 +208,8 @@ async def test_the_owners_error_callback_and_closed_callback_stay_the_owners(ser
 async def test_messages_come_with_subject_reply_headers_and_data(nc: Client, caller: Client, link: NatsPyLink) -> None:
     got: list[Any] = []
 
-    def take(message: Message) -> None:
+    def take(delivered: Delivery) -> None:
+        message = Message.of(delivered)
         got.append((message.subject, message.reply, dict(message.headers), message.data))
 
     for subject in ("first.is.an.iterator", "second.has.a.callback"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -188,7 +189,7 @@ def test_an_id_without_a_name_is_refused() -> None:
 
 
 @pytest.mark.parametrize("verb", ["", "ping", "PONG", None, 1, []])
-def test_an_unknown_verb_is_refused(verb: object) -> None:
+def test_an_unknown_verb_is_refused(verb: Any) -> None:
     with pytest.raises(ConfigError, match="PING, INFO, STATS"):
         control_subject(verb)
 

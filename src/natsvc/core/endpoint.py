@@ -166,6 +166,10 @@ class EndpointState:
             self.service.progress()
         return following
 
+    def is_handling(self, request: BaseRequest) -> bool:
+        """Whether the request's handler still runs; one that has ended may have left work behind that asks."""
+        return request in self.active and request._state is not _ENDED
+
     def release(self, request: BaseRequest, now: int) -> BaseRequest | None:
         """Free the slot of a handler that waits for the service to stop; return the request that gets it."""
         self.active.remove(request)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import enum
 import logging
-import math
 from typing import TYPE_CHECKING
 
 from natsvc.core.config import MAX_TIMEOUT
@@ -197,13 +196,13 @@ class ServiceState:
         Raises:
             ConfigError: The timeout is no number.
         """
-        if not isinstance(timeout, (int, float)) or math.isnan(timeout):
+        if not isinstance(timeout, (int, float)) or timeout != timeout:  # NaN
             raise ConfigError("timeout", timeout, "must be a number of seconds")
         if self.is_stopped:
             return
         if self.error is None:
             self.error = error
-        if caller is not None and caller in caller._endpoint.active and caller._endpoint.service is self:
+        if caller is not None and caller._endpoint.service is self and caller._endpoint.is_handling(caller):
             # Nobody waits for this handler, and what waits for its slot doesn't have to wait for it either.
             self.stop_callers.add(caller)
             following = caller._endpoint.release(caller, now)
@@ -283,16 +282,19 @@ class ServiceState:
     # Time
 
     def wake(self, now: int) -> None:
-        """Do what is due: answer overdue requests, end a stop that has taken too long."""
+        """Do what is due: answer overdue requests, end a stop that has taken too long; once stopped, nothing is."""
         self._wake_at = None
+        if self.is_stopped:
+            return
         for state in (*self.endpoints, *self.controls):
             state.expire(now)
-        if self._stop_deadline is not None and now >= self._stop_deadline and not self.is_stopped:
+        if self._stop_deadline is not None and now >= self._stop_deadline:
             _logger.warning("service %r: the stop has taken too long, what still runs is cut off", self.config.name)
             self._cut_off(now, answer=True)
+            return
         self.progress()
         due = [next(iter(state.timed))._deadline for state in (*self.endpoints, *self.controls) if state.timed]
-        if self._stop_deadline is not None and not self.is_stopped:
+        if self._stop_deadline is not None:
             due.append(self._stop_deadline)
         if due:
             self.wake_by(min(due))
