@@ -1,0 +1,139 @@
+"""Everything that has to hold before a change is good: `nox` runs it all, `nox -s tests-3.13` one part.
+
+What follows a `--` goes to pytest: `nox -s tests-3.13 -- -k stop` runs some of the tests, without the demand on
+coverage, which only all of them together can meet.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "no" if os.environ.get("CI") else "yes"
+nox.options.sessions = ["lint", "types", "imports", "docs", "package", "oldest", "tests"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+NEWEST_PYTHON = "3.15"
+"""The last version to look for: one that is newer than what pyproject.toml names is tested where it is installed."""
+
+CORE_COVERAGE = 95
+"""Percent of the lines and branches of `natsvc.core` that the tests must run."""
+
+
+def is_there(version: str) -> bool:
+    """Whether this Python can be run: a pyenv shim is on PATH also for a version that is not switched on."""
+    commands = [[f"python{version}"]] + ([["py", f"-{version}"]] if sys.platform == "win32" else [])
+    program = "import sys; print('%d.%d' % sys.version_info[:2])"
+    for command in commands:
+        if (found := shutil.which(command[0])) is None:
+            continue
+        run = subprocess.run([found, *command[1:], "-c", program], capture_output=True, text=True, check=False)
+        if run.returncode == 0 and run.stdout.strip() == version:
+            return True
+    return False
+
+
+def find_pythons() -> list[str]:
+    """Return the supported versions that are on this machine, oldest first, and say which are not."""
+    # The Python that runs nox is there by definition, even if it lies on no path, or behind a shim that doesn't work.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    supported = nox.project.python_versions(PYPROJECT, max_version=NEWEST_PYTHON)
+    found = [version for version in supported if is_there(version)]
+    missing = [version for version in supported if version not in found]
+    if missing:
+        print(f"Not on this machine, so not tested with: Python {', '.join(missing)}", file=sys.stderr, flush=True)
+    if not found:
+        sys.exit(f"None of the supported versions of Python is on this machine: {', '.join(supported)}")
+    return found
+
+
+PYTHONS = find_pythons()
+
+
+def group(name: str, only: str = "") -> list[str]:
+    """Return the requirements of a dependency group, or the one of them that is needed; pip needn't know of groups."""
+    return [one for one in nox.project.dependency_groups(PYPROJECT, name) if one.startswith(only)]
+
+
+def oldest_dependencies() -> list[str]:
+    """Return the project's dependencies, held at their lower bounds."""
+    oldest = []
+    for requirement in PYPROJECT["project"]["dependencies"]:
+        match = re.fullmatch(r"([A-Za-z0-9._-]+) *>= *([0-9.]+)", requirement)
+        if match is None:
+            raise ValueError(f"{requirement!r} in pyproject.toml is not of the form name>=version")
+        oldest.append(f"{match[1]}=={match[2]}.*")
+    return oldest
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check the style."""
+    session.install(*group("lint", "ruff"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of everything."""
+    session.install(".[server]", *group("test"), *group("lint", "mypy"), *group("dev", "nox"))
+    session.run("mypy", "--strict", "src", "tests", "examples", "noxfile.py")
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Check who imports whom."""
+    session.install(".", *group("lint", "import-linter"))
+    session.run("lint-imports")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a link that leads nowhere is an error."""
+    session.install(".", *group("docs"))
+    session.run("mkdocs", "build", "--strict", "--site-dir", str(Path(session.create_tmp()) / "site"))
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build sdist and wheel, and import what the wheel installs where nothing else is installed."""
+    session.install(*group("package"))
+    directory = Path(session.create_tmp())
+    shutil.rmtree(directory / "dist", ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(directory / "dist"))
+    (wheel,) = (directory / "dist").glob("*.whl")
+    session.run("python", "-m", "venv", "--clear", str(directory / "empty"))
+    scripts = "Scripts" if sys.platform == "win32" else "bin"
+    python = str(directory / "empty" / scripts / "python")
+    session.run(python, "-m", "pip", "install", "--quiet", str(wheel), external=True)
+    program = "import natsvc, natsvc.core, natsvc.asyncio; print('natsvc', natsvc.__version__)"
+    session.run(python, "-I", "-c", program, external=True)
+
+
+@nox.session(python=PYTHONS[0])
+def oldest(session: nox.Session) -> None:
+    """Test with the oldest Python that is there and the oldest dependencies that are supported."""
+    session.install(".[server]", *group("test"), *oldest_dependencies())
+    session.run("python", "-m", "pytest", *(session.posargs or ["tests/behaviour", "tests/asyncio_front_end"]))
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run all tests, and demand that they reach the core."""
+    session.install(".[server]", *group("test"))
+    session.env["COVERAGE_FILE"] = f".coverage.{session.name}"
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    if session.posargs:
+        session.log("some of the tests only: no demand on coverage")
+    else:
+        session.run("coverage", "report", "--include", "*/natsvc/core/*", "--fail-under", str(CORE_COVERAGE))
