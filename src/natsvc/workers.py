@@ -31,10 +31,14 @@ class Workers:
         self._lock = threading.Lock()
         self._idle = 0
         self._threads = 0
+        self._is_closed = False
 
     def submit(self, job: Callable[[], object]) -> None:
         """Have a thread run the job, which must not raise."""
         with self._lock:
+            if self._is_closed:  # a handler that outlives the stop gets a thread of its own
+                threading.Thread(target=job, name=self._name, daemon=True).start()
+                return
             if self._idle:
                 self._idle -= 1
             else:
@@ -45,7 +49,7 @@ class Workers:
     def close(self) -> None:
         """Have the threads end when they have run what was submitted; those that are stuck are left to themselves."""
         with self._lock:
-            threads, self._threads = self._threads, 0
+            threads, self._threads, self._is_closed = self._threads, 0, True
         for _ in range(threads):
             self._jobs.put(None)
 

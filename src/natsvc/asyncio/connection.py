@@ -39,9 +39,8 @@ class Link(Protocol):
     What `subscribe` returns is the connection's own and means nothing to the service, but that it unsubscribes with it.
     """
 
-    @property
     def max_payload(self) -> int:
-        """The most bytes of headers and data that the server takes at the moment."""
+        """Return the most bytes of headers and data that the server takes at the moment."""
         ...
 
     def subscribe(self, subject: str, queue_group: str, deliver: Callable[[Delivery], None]) -> Any:

@@ -1,6 +1,6 @@
 """Services on a connection of nats-py: all that natsvc knows of that client is here.
 
-The public API is used wherever it suffices. Three private names can't be avoided, and are tested on the oldest and the
+The public API is used wherever it suffices. Four private names can't be avoided, and are tested on the oldest and the
 newest nats-py that is supported:
 
 - `Client._send_unsubscribe(sid)` and `Subscription._id`: an UNSUB after which messages are still delivered. The public
@@ -8,6 +8,8 @@ newest nats-py that is supported:
   overtakes the UNSUB.
 - `Subscription._drain()`, replaced on the service's own subscriptions: what `Client.drain()` calls and waits for. It is
   the only notice that a connection gives of being drained, and where it can be made to wait for handlers.
+- `Client._error_cb`, with a callback around the owner's: where it tells of a subscription or publication that the
+  server has refused. The public `last_error` holds the last of several only.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ import functools
 import re
 import sys
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeGuard, TypeVar
+from weakref import WeakKeyDictionary
 
 import nats.errors
 from nats.aio.client import Client
@@ -42,8 +45,8 @@ __all__ = ["NatsPyLink", "is_client"]
 
 _T = TypeVar("_T")
 
-_ERROR_INTERVAL = 1.0
-"""Seconds between two looks at the client's last error, which is all that it tells of a subscription lost later."""
+_IN_A_ROW = 100
+"""So many messages of a service are handed over before the event loop gets its turn."""
 
 _RECONNECT_INTERVAL = 0.05
 """Seconds between two looks at whether a PONG still can come: a reconnect makes nats-py forget its PINGs."""
@@ -80,14 +83,12 @@ class NatsPyLink:
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._started: list[asyncio.Future[Subscription]] = []
-        self._seen_error = nc.last_error
+        self._in_a_row = 0
         self._watch: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
 
-    @property
     def max_payload(self) -> int:
-        """The most bytes of headers and data that the server takes at the moment."""
+        """Return the most bytes of headers and data that the server takes at the moment."""
         return self._nc.max_payload
 
     def subscribe(
@@ -99,11 +100,17 @@ class NatsPyLink:
             # message; a service's first subscription is to a control subject, where few messages come.
             started = _begin(self._nc.subscribe(subject, queue=queue_group))
             self._watch = self._loop.create_task(self._iterate(started, deliver))
-            self._timer = self._loop.call_later(_ERROR_INTERVAL, self._look_for_errors_again)
+            _errors_of(self._nc).add(self._take_error)
         else:
 
             async def receive(msg: Msg) -> None:
                 deliver(msg)
+                # nats-py hands over all that has arrived in one go. Handlers that never wait run right there, and
+                # nothing else would, until the last one is through.
+                self._in_a_row += 1
+                if self._in_a_row >= _IN_A_ROW:
+                    self._in_a_row = 0
+                    await asyncio.sleep(0)
 
             started = _begin(self._nc.subscribe(subject, queue=queue_group, cb=receive))
         if started.done():
@@ -157,13 +164,11 @@ class NatsPyLink:
         for started in self._started:
             await _subscription(started)
         await self._round_trip()
-        self._look_for_errors()
 
     def close(self) -> None:
         """The service has stopped: tell it nothing more."""
         self._is_closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        _errors_of(self._nc).discard(self._take_error)
         self._started.clear()
 
     async def _iterate(self, started: asyncio.Future[Subscription], deliver: Callable[[Delivery], None]) -> None:
@@ -220,21 +225,12 @@ class NatsPyLink:
         while not flush.done():
             await asyncio.wait({flush}, timeout=_RECONNECT_INTERVAL)
             if not nc.is_connected or nc.stats["reconnects"] != connection:
+                flush.cancel()  # no PONG can come for it any more
                 return False
-        return flush.result()
+        return not flush.cancelled() and flush.result()
 
-    def _look_for_errors_again(self) -> None:
-        self._timer = self._loop.call_later(_ERROR_INTERVAL, self._look_for_errors_again)
-        self._look_for_errors()
-        if self._nc.is_closed:  # a close that fails half-way ends no iterator
-            self._tell_closed()
-
-    def _look_for_errors(self) -> None:
-        """See what the client has to say of permissions; it keeps its last error only, in lower case."""
-        error = self._nc.last_error
-        if error is self._seen_error or self._is_closed:
-            return
-        self._seen_error = error
+    def _take_error(self, error: Exception) -> None:
+        """See whether the client speaks of a permission; it does so in lower case."""
         violation = _VIOLATION.search(str(error))
         if violation is None:
             return
@@ -249,6 +245,30 @@ class NatsPyLink:
             if subject.lower() == refused:
                 self._listener.subscription_lost(PermissionsError(operation, subject))
                 return
+
+
+_listeners: WeakKeyDictionary[Client, set[Callable[[Exception], None]]] = WeakKeyDictionary()
+"""Who wants to know of a client's errors."""
+
+
+def _errors_of(nc: Client) -> set[Callable[[Exception], None]]:
+    """Return the listeners to a client's errors; the first time, put a callback around the owner's."""
+    listeners = _listeners.get(nc)
+    if listeners is None:
+        listeners = _listeners[nc] = set()
+        nc._error_cb = _around(nc._error_cb, listeners)
+    return listeners
+
+
+def _around(
+    error_cb: Callable[[Exception], Awaitable[None]], listeners: set[Callable[[Exception], None]]
+) -> Callable[[Exception], Awaitable[None]]:
+    async def tell(error: Exception) -> None:
+        for listener in list(listeners):
+            listener(error)
+        await error_cb(error)
+
+    return tell
 
 
 class _RepeatableHeaders(dict[str, str]):

@@ -95,14 +95,14 @@ class Runner:
                 connection_closed=self._on_connection_closed,
                 subscription_lost=self._on_subscription_lost,
                 connection_error=self._on_connection_error,
-                drain=self.stop,
+                drain=self._drain,
             ),
         )
         self.state = ServiceState(
             definition.config,
             next_id(),
             make_request=Request,
-            max_payload=lambda: self.link.max_payload,
+            max_payload=self.link.max_payload,
             started=_utc_now(),
         )
         self._subscriptions: dict[Interest, Any] = {}
@@ -144,26 +144,28 @@ class Runner:
         self.state.reset(_utc_now())
 
     def begin_stop(
-        self, error: BaseException | None = None, timeout: float = STOP_TIMEOUT, caller: BaseRequest | None = None
-    ) -> None:
-        """Begin to stop."""
-        self.state.stop(_clock(), timeout=timeout, error=error, caller=caller)
+        self, error: BaseException | None = None, timeout: float | None = None, caller: BaseRequest | None = None
+    ) -> float:
+        """Begin to stop; return the seconds that it may take."""
+        seconds = self.state.stop(_clock(), timeout=timeout, error=error, caller=caller)
         self._perform()
+        return seconds
 
-    async def stop(
-        self, error: BaseException | None = None, timeout: float = STOP_TIMEOUT, caller: BaseRequest | None = None
-    ) -> None:
-        """Stop, and wait for it."""
-        self.begin_stop(error, timeout, caller)
-        await self.has_stopped(timeout)
+    async def stop(self, error: BaseException | None = None, timeout: float | None = None) -> None:
+        """Stop, and wait for it; if a handler of the service asks for it, not for that handler."""
+        await self.has_stopped(self.begin_stop(error, timeout, current_request.get()))
+
+    async def _drain(self) -> None:
+        # Whoever drains the connection may be a handler, too: its context has come along.
+        await self.stop()
 
     async def leave(self, error: BaseException | None) -> None:
         """Stop because the block around the service is left, and wait for it."""
-        self.state.leave(_clock(), error)
+        seconds = self.state.leave(_clock(), error)
         self._perform()
         if not self.state.is_stopped:
             try:
-                await self.has_stopped()
+                await self.has_stopped(seconds)
             except asyncio.CancelledError:
                 self.abort()
                 raise

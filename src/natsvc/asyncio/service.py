@@ -25,7 +25,6 @@ from natsvc.core import (
     ServicePing,
     ServiceStats,
     configure,
-    current_request,
     definition_of,
 )
 from natsvc.errors import NatsvcError
@@ -206,7 +205,7 @@ class Service(_Endpoints):
         """
         await self._runner.flush()
 
-    async def stop(self, error: BaseException | None = None, *, timeout: float = STOP_TIMEOUT) -> None:
+    async def stop(self, error: BaseException | None = None, *, timeout: float | None = STOP_TIMEOUT) -> None:
         """Stop: take no new requests, handle and answer those that have arrived, then leave.
 
         It doesn't raise what ended the service, and may be called again: the second call joins the first. Called by a
@@ -217,7 +216,7 @@ class Service(_Endpoints):
             timeout: Seconds that all of it may take. At the deadline, requests that wait and handlers that run are
                 answered with 503, the latter cancelled; blocking handlers are left to themselves.
         """
-        await self._runner.stop(error, timeout, current_request.get())
+        await self._runner.stop(error, timeout)
 
     async def serve_forever(self, *, signals: Iterable[int] = (signal.SIGTERM, signal.SIGINT)) -> None:
         """Serve until the service has stopped, for whatever reason.

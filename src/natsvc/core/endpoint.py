@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
 from natsvc.core.effects import Cancel, Publish
@@ -83,7 +83,8 @@ class EndpointState:
         self.active: set[BaseRequest] = set()
         self.waiting: deque[BaseRequest] = deque()
         self.waiting_bytes = 0
-        self.timed: dict[BaseRequest, None] = {}
+        # An OrderedDict, whose first key is found at once also after many have been taken from its front.
+        self.timed: OrderedDict[BaseRequest, None] = OrderedDict()
         self.reset()
 
     def reset(self) -> None:
@@ -111,7 +112,7 @@ class EndpointState:
             request._started = now
             active.add(request)
         else:
-            size = request._own_message().size
+            request._size = size = request._own_message().size
             endpoint = self.endpoint
             if self.timed:
                 self.expire(now)  # what is overdue holds no place, however late the timer is
@@ -238,7 +239,7 @@ class EndpointState:
 
     def _pop_waiting(self) -> BaseRequest:
         request = self.waiting.popleft()
-        self.waiting_bytes -= request._own_message().size
+        self.waiting_bytes -= request._size
         return request
 
     def _take_over(self, request: BaseRequest, now: int, code: int, description: str, *, answer: bool = True) -> None:

@@ -10,14 +10,13 @@ import dataclasses
 import inspect
 import json
 import re
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
+from natsvc.core.models import EndpointInfo, EndpointStats, ServiceInfo, ServicePing, ServiceStats
 from natsvc.core.subjects import MAX_CONTROL_LINE
 from natsvc.errors import MaxPayloadError
 from natsvc.headers import Headers
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = [
     "ERROR_CODE_HEADER",
@@ -38,10 +37,13 @@ ERROR_HEADER = "Nats-Service-Error"
 ERROR_CODE_HEADER = "Nats-Service-Error-Code"
 """The header that holds an error reply's code."""
 
-Data: TypeAlias = bytes | bytearray | memoryview | str
-"""What a response's body may be given as; text is sent as UTF-8."""
+Data: TypeAlias = bytes | bytearray | memoryview | str | None
+"""What a response's body may be given as; text is sent as UTF-8, None is an empty body."""
 
 ReplyHeaders: TypeAlias = "Headers | Mapping[str, str] | None"
+
+_SURELY_SHORT = MAX_CONTROL_LINE // 8
+"""A subject of so many characters, of at most 4 bytes each, leaves room in a command line whatever stands behind it."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -70,6 +72,8 @@ def make_reply(subject: str, data: Data, headers: ReplyHeaders, max_payload: int
         TypeError: The data is neither bytes nor text.
     """
     body = data if type(data) is bytes else encode_data(data)
+    if not headers and len(body) <= max_payload and len(subject) <= _SURELY_SHORT:
+        return Reply(subject, body)
     if headers:
         checked = Headers(headers)
         block = checked.encode()
@@ -78,7 +82,7 @@ def make_reply(subject: str, data: Data, headers: ReplyHeaders, max_payload: int
     size = len(block) + len(body)
     if size > max_payload:
         raise MaxPayloadError(size, max_payload)
-    if len(subject) > MAX_CONTROL_LINE // 8:  # a character has at most 4 bytes: shorter ones needn't be measured
+    if len(subject) > _SURELY_SHORT:
         line = len(subject.encode("utf-8", "surrogateescape")) + len(f"  {len(block)} {size}")
         if line > MAX_CONTROL_LINE:
             raise MaxPayloadError(line, MAX_CONTROL_LINE, "command line")
@@ -91,6 +95,8 @@ def encode_data(data: Data) -> bytes:
     Raises:
         TypeError: It is neither bytes nor text.
     """
+    if data is None:
+        return b""
     if isinstance(data, str):
         return data.encode()
     if isinstance(data, (bytes, bytearray, memoryview)):
@@ -127,8 +133,10 @@ def encode_result(result: object) -> bytes:
     )
 
 
-def printable_error(code: str | int, description: str) -> tuple[str, str]:
+def printable_error(code: str | int | None, description: str | None) -> tuple[str, str]:
     """Return code and description as they can be sent: no control characters, neither of them empty."""
+    code = "" if code is None else code
+    description = "" if description is None else description
     code = _printable(str.__str__(code) if isinstance(code, str) else str(code)) or "500"
     return code, _printable(str(description)) or code
 
@@ -146,6 +154,10 @@ def _printable(text: str) -> str:
 
 
 def _fields(value: object) -> dict[str, Any]:
+    if isinstance(value, (ServicePing, ServiceInfo, ServiceStats, EndpointInfo, EndpointStats)):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return dict(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
     raise TypeError(f"JSON has no form for {type(value).__name__}")

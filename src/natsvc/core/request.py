@@ -59,6 +59,7 @@ class BaseRequest:
         "_endpoint",
         "_error",
         "_message",
+        "_size",
         "_started",
         "_state",
         "_unsent",
@@ -72,6 +73,7 @@ class BaseRequest:
         self._error: str | None = None  # last_error, if this request has one
         self._unsent: MaxPayloadError | None = None  # a response too large to be sent, with none after it
         self._deadline = 0
+        self._size = 0  # noted while it waits
         self._started = 0
         self._elapsed = 0
 

@@ -181,25 +181,31 @@ class ServiceState:
         self,
         now: int,
         *,
-        timeout: float = STOP_TIMEOUT,
+        timeout: float | None = None,
         error: BaseException | None = None,
         caller: BaseRequest | None = None,
-    ) -> None:
-        """Begin to stop: let what has arrived be handled and answered first.
+    ) -> float:
+        """Begin to stop: let what has arrived be handled and answered first; return the seconds that it may take.
 
         Args:
             now: The time.
-            timeout: Seconds that all of it may take. A stop that joins another can shorten it. Infinity: no limit.
+            timeout: Seconds that all of it may take. A stop that joins another can shorten it. None: 30 s. Infinity: no
+                limit.
             error: What ends the service; the first one counts.
             caller: The request whose handler asks for the stop and waits for it.
 
         Raises:
-            ConfigError: The timeout is no number.
+            ConfigError: The timeout is no number, or the error no exception.
         """
-        if not isinstance(timeout, (int, float)) or timeout != timeout:  # NaN
+        if timeout is None:
+            timeout = STOP_TIMEOUT
+        if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or timeout != timeout:  # NaN
             raise ConfigError("timeout", timeout, "must be a number of seconds")
+        if error is not None and not isinstance(error, BaseException):
+            raise ConfigError("error", error, "must be an exception")
+        timeout = float(max(0, min(timeout, MAX_TIMEOUT)))
         if self.is_stopped:
-            return
+            return timeout
         if self.error is None:
             self.error = error
         if caller is not None and caller._endpoint.service is self and caller._endpoint.is_handling(caller):
@@ -210,9 +216,9 @@ class ServiceState:
                 self.effects.append(Run(following))
         if self.lifecycle is Lifecycle.NEW:
             self._end(now, answer=True)
-            return
-        if timeout <= MAX_TIMEOUT:
-            deadline = now + int(max(0.0, timeout) * 1e9)
+            return timeout
+        if timeout < MAX_TIMEOUT:
+            deadline = now + int(timeout * 1e9)
             if self._stop_deadline is None or deadline < self._stop_deadline:
                 self._stop_deadline = deadline
                 self.wake_by(deadline)
@@ -222,9 +228,10 @@ class ServiceState:
             self._step = _Step.UNSUBSCRIBING
             self.effects.append(Unsubscribe(tuple(self._endpoint_interests), confirm=True))
         self.progress()
+        return timeout
 
-    def leave(self, now: int, error: BaseException | None) -> None:
-        """Begin to stop because the block around the service is left.
+    def leave(self, now: int, error: BaseException | None) -> float:
+        """Begin to stop because the block around the service is left; return the seconds that it may take.
 
         Normally that is a stop; by an exception, a short one; by cancellation or Ctrl-C, it ends at once.
 
@@ -233,11 +240,11 @@ class ServiceState:
             error: The exception that leaves the block, or None.
         """
         if error is None:
-            self.stop(now)
-        elif isinstance(error, Exception):
-            self.stop(now, timeout=_FAILED_STOP_TIMEOUT)
-        else:
-            self.abort(now)
+            return self.stop(now)
+        if isinstance(error, Exception):
+            return self.stop(now, timeout=_FAILED_STOP_TIMEOUT)
+        self.abort(now)
+        return 0.0
 
     def abort(self, now: int) -> None:
         """Stop at once: handlers are cancelled, unanswered requests get 503, nothing is waited for."""
