@@ -104,7 +104,7 @@ async def test_a_cancelled_wait_for_the_server_leaves_the_connection_usable(nc: 
         with pytest.raises(asyncio.CancelledError):
             await task
     await link.confirm()
-    assert await nc.rtt() < 30, "its read loop is alive"
+    await nc.flush(timeout=30)  # its read loop is alive
 
 
 async def test_repeated_headers_are_sent(nc: Client, caller: Client, link: NatsPyLink) -> None:
