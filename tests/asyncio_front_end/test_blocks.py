@@ -9,7 +9,7 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 
-from natsvc.asyncio import ConnectionClosedError, Request, Service, ServiceStoppedError, add_service
+from natsvc.asyncio import ConfigError, ConnectionClosedError, Request, Service, ServiceStoppedError, add_service
 from natsvc.testing import NatsServer
 from tests.worlds import connect_nats_py, interest
 
@@ -264,3 +264,51 @@ async def test_an_exception_in_an_endpoint_added_too_late_is_typed(nc: Client) -
         await service.add_endpoint("late", handler=handler)
     with pytest.raises(ServiceStoppedError):
         service.endpoint("late")(handler)
+
+
+async def test_a_done_handler_that_hangs_delays_the_leaving_no_longer_than_the_stop_may_take(
+    nc: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("natsvc.core.service._FAILED_STOP_TIMEOUT", 0.05)
+
+    async def hangs(service: Service, error: BaseException | None) -> None:
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(20):  # STOP_TIMEOUT is 30
+        with pytest.raises(KeyError):
+            async with add_service(nc, name="hanging-done", done_handler=hangs):
+                raise KeyError
+        service = await add_service(nc, name="hanging-done", done_handler=hangs)
+        await service.stop(timeout=0.05)
+
+
+async def test_a_handler_may_drain_the_connection_of_its_own_service(server: NatsServer, caller: Client) -> None:
+    nc = await connect_nats_py(server.url)
+    drained: list[bool] = []
+
+    async def handler(request: Request) -> None:
+        await request.respond(b"bye")
+        await nc.drain()
+        drained.append(True)
+
+    service = await add_service(nc, name="draining-itself")
+    await service.add_endpoint("draining-itself-e", handler=handler)
+    async with asyncio.timeout(20):  # a stop that waited for the handler would take 30 s
+        assert (await caller.request("draining-itself-e", b"", timeout=30)).data == b"bye"
+        await service.stopped.wait()
+        await eventually(lambda: drained)
+
+
+@pytest.mark.parametrize("arguments", [{"timeout": "3"}, {"timeout": True}, {"error": 5}])
+async def test_a_stop_with_a_wrong_argument_is_a_typed_error(nc: Client, arguments: Any) -> None:
+    async with add_service(nc, name="wrongly-stopped") as service:
+        with pytest.raises(ConfigError):
+            await service.stop(**arguments)
+        assert not service.stopped.is_set()
+        await service.stop(timeout=10**400)
+
+
+async def test_none_as_the_timeout_of_a_stop_means_not_given(nc: Client) -> None:
+    service = await add_service(nc, name="not-given")
+    await service.stop(None, timeout=None)
+    assert service.stopped.is_set()

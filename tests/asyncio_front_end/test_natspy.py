@@ -14,7 +14,15 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
-from natsvc import ConnectionClosedError, HeaderError, Headers, NatsvcError, OutboundBufferError
+from natsvc import (
+    ConnectionClosedError,
+    HeaderError,
+    Headers,
+    NatsvcError,
+    OutboundBufferError,
+    PermissionsError,
+    ServiceDefinition,
+)
 from natsvc.asyncio import Request, add_service
 from natsvc.asyncio.connection import Listener
 from natsvc.asyncio.natspy import NatsPyLink
@@ -45,6 +53,7 @@ def test_the_private_names_in_use_are_there_and_as_expected() -> None:
     assert inspect.iscoroutinefunction(Subscription._drain)
     assert "sub._drain()" in inspect.getsource(Client.drain)
     assert "self._drain()" in inspect.getsource(Subscription.drain)
+    assert "self._error_cb(" in inspect.getsource(Client._process_err)
 
 
 async def test_a_subscription_has_its_number(nc: Client) -> None:
@@ -224,3 +233,42 @@ async def test_messages_come_with_subject_reply_headers_and_data(nc: Client, cal
         ("first.is.an.iterator", "answers", {"A": "1"}, b"data"),
         ("second.has.a.callback", "answers", {"A": "1"}, b"data"),
     ]
+
+
+async def test_each_of_several_services_learns_of_its_own_refused_subscription(
+    make_server: Callable[..., NatsServer],
+) -> None:
+    server = make_server('authorization {users: [{user: u, password: p, permissions: {subscribe: {deny: "no.>"}}}]}')
+    nc = await connect_nats_py(server.url.replace("nats://", "nats://u:p@"))
+
+    async def echo(request: Request) -> None:
+        await request.respond(request.data)
+
+    async def add(name: str) -> object:
+        definition = ServiceDefinition(name)
+        definition.add_endpoint("e", subject=f"no.{name}", handler=echo)
+        return await add_service(nc, definition)
+
+    raised = await asyncio.gather(add("a"), add("b"), return_exceptions=True)
+    assert [error.subject for error in raised if isinstance(error, PermissionsError)] == ["no.a", "no.b"]
+    await nc.close()
+
+
+async def test_the_owners_error_callback_is_still_called(make_server: Callable[..., NatsServer]) -> None:
+    server = make_server('authorization {users: [{user: u, password: p, permissions: {subscribe: {deny: "no.>"}}}]}')
+    told: list[Exception] = []
+
+    async def error_cb(error: Exception) -> None:
+        told.append(error)
+
+    nc = await nats.connect(server.url.replace("nats://", "nats://u:p@"), error_cb=error_cb)
+    service = await add_service(nc, name="telling")
+    await nc.subscribe("no.one")
+    await nc.flush()
+    async with asyncio.timeout(30):
+        while not told:
+            await asyncio.sleep(0.005)
+    assert "permissions violation" in str(told[0])
+    assert service.error is None
+    await service.stop()
+    await nc.close()

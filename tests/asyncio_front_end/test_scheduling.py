@@ -249,3 +249,36 @@ def test_worker_threads_are_daemons_and_end_when_the_pool_is_closed() -> None:
     workers.close()
     threads[0].join(30)
     assert not threads[0].is_alive()
+
+
+def test_a_pool_that_is_closed_still_runs_what_a_handler_asks_for_late() -> None:
+    workers = Workers("late")
+    first = threading.Event()
+    workers.submit(first.set)
+    assert first.wait(30)
+    while not workers._idle:
+        pass
+    workers.close()
+    second = threading.Event()
+    workers.submit(second.set)
+    assert second.wait(30)
+
+
+async def test_a_burst_of_handlers_that_never_wait_lets_the_event_loop_turn(nc: Client, caller: Client) -> None:
+    ran = 0
+
+    async def handler(request: Request) -> None:
+        nonlocal ran
+        ran += 1
+
+    async with add_service(nc, name="burst") as service:
+        await service.add_endpoint("burst-e", handler=handler)
+        subscription = list(service._runner._subscriptions.values())[-1].result()
+        for _ in range(1000):  # all of them wait at the client before the first one is handed over
+            subscription._pending_queue.put_nowait(Message("burst-e", b""))
+        seen = set()
+        async with asyncio.timeout(30):
+            while ran < 1000:
+                await asyncio.sleep(0)
+                seen.add(ran)
+        assert len(seen) >= 10

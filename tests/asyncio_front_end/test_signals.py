@@ -149,3 +149,30 @@ async def test_afterwards_the_signals_are_as_before(nc: Client) -> None:
         assert seen == [signal.SIGTERM]
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+async def test_one_signal_stops_all_services_that_serve_and_afterwards_all_is_as_before(nc: Client) -> None:
+    seen: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    mine = signal.getsignal(signal.SIGTERM)
+    try:
+        async with add_service(nc, name="first") as first, add_service(nc, name="second") as second:
+            serving = [asyncio.create_task(one.serve_forever()) for one in (first, second)]
+            await asyncio.sleep(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(asyncio.gather(*serving), 30)
+        assert seen == []
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def test_blocks_left_in_any_order_leave_the_signals_as_before() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    one, two = (first_signal([signal.SIGTERM], lambda: None) for _ in range(2))
+    one.__enter__()
+    two.__enter__()
+    one.__exit__(None, None, None)
+    assert signal.getsignal(signal.SIGTERM) is not before, "the other one still waits"
+    two.__exit__(None, None, None)
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -20,6 +20,7 @@ from natsvc.errors import (
     ServiceError,
     ServiceStoppedError,
 )
+from natsvc.message import Message
 from tests.core.machine import MILLISECOND, SECOND, Machine, counts, error_of, is_running, is_waiting
 
 INTERNAL = ("500", "Internal Server Error")
@@ -975,3 +976,18 @@ def test_the_repr_of_a_request_says_where_it_is_and_nothing_of_its_data() -> Non
     machine, work = running()
     request = machine.send(work, json.dumps({"password": "hunter2"}).encode())
     assert repr(request) == "<BaseRequest 'work', running>"
+
+
+def test_the_size_of_what_waits_is_what_it_was_when_it_came() -> None:
+    """Reading headers leniently may leave out some of them."""
+    machine = Machine()
+    state = machine.add(max_concurrency=1)
+    machine.start()
+    first = state.receive(Message("s", b"", reply="r"), 0)
+    assert first is not None
+    state.receive(Message("s", b"x", reply="r", headers={"Not A Name": "x"}), 0)
+    waiting = state.waiting[0]
+    assert dict(waiting.headers) == {}
+    state.conclude(first, 1, None, None)
+    assert state.finish(first, 1) is waiting
+    assert state.waiting_bytes == 0

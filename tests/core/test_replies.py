@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natsvc import ERROR_CODE_HEADER, ERROR_HEADER, HeaderError, Headers, MaxPayloadError
+from natsvc import ERROR_CODE_HEADER, ERROR_HEADER, HeaderError, Headers, MaxPayloadError, ServiceInfo
 from natsvc.core.replies import (
     encode_data,
     encode_json,
@@ -235,3 +236,14 @@ def test_the_users_headers_are_not_changed() -> None:
     given = Headers({"A": "1"})
     error_headers("404", "x", given)
     assert given == {"A": "1"}
+
+
+def test_no_data_given_is_an_empty_body_and_no_code_given_is_500() -> None:
+    assert make_reply("r", None, None, 100).data == b""
+    assert printable_error(None, None) == ("500", "500")
+
+
+def test_models_and_mappings_are_json_as_they_are_sent() -> None:
+    info = ServiceInfo(name="n", id="i", metadata=MappingProxyType({"k": "v"}))
+    assert json.loads(encode_json({"info": info})) == {"info": info.to_dict()}
+    assert encode_json(MappingProxyType({"a": 1})) == b'{"a":1}'
