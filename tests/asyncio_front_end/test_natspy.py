@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import itertools
 from collections.abc import AsyncIterator, Callable
@@ -272,3 +273,19 @@ async def test_the_owners_error_callback_is_still_called(make_server: Callable[.
     assert service.error is None
     await service.stop()
     await nc.close()
+
+
+async def test_a_close_that_fails_half_way_ends_the_service_too(make_server: Callable[[], NatsServer]) -> None:
+    server = make_server()
+    nc = await connect_nats_py(server.url)
+    service = await add_service(nc, name="half-closed")
+    await asyncio.to_thread(server.kill)
+    async with asyncio.timeout(30):
+        while nc.is_connected:
+            await asyncio.sleep(0.01)
+    await nc.publish("pending", b"x")
+    with contextlib.suppress(Exception):  # with something pending it raises, on some versions of Python
+        await nc.close()
+    async with asyncio.timeout(30):
+        await service.stopped.wait()
+    assert isinstance(service.error, ConnectionClosedError)

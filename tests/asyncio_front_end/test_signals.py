@@ -22,9 +22,12 @@ from tests.plain_client import PlainClient
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, signal, sys
 import nats
 from natsvc.asyncio import add_service
+
+# A test run in the background of a shell hands down an ignored SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def main():
     nc = await nats.connect(sys.argv[1])

@@ -45,6 +45,9 @@ __all__ = ["NatsPyLink", "is_client"]
 
 _T = TypeVar("_T")
 
+_CLOSED_INTERVAL = 1.0
+"""Seconds between two looks at whether the client is closed: a close of it that fails half-way ends no iterator."""
+
 _IN_A_ROW = 100
 """So many messages of a service are handed over before the event loop gets its turn."""
 
@@ -85,6 +88,7 @@ class NatsPyLink:
         self._started: list[asyncio.Future[Subscription]] = []
         self._in_a_row = 0
         self._watch: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
 
     def max_payload(self) -> int:
@@ -100,6 +104,7 @@ class NatsPyLink:
             # message; a service's first subscription is to a control subject, where few messages come.
             started = _begin(self._nc.subscribe(subject, queue=queue_group))
             self._watch = self._loop.create_task(self._iterate(started, deliver))
+            self._timer = self._loop.call_later(_CLOSED_INTERVAL, self._look_whether_closed)
             _errors_of(self._nc).add(self._take_error)
         else:
 
@@ -168,6 +173,8 @@ class NatsPyLink:
     def close(self) -> None:
         """The service has stopped: tell it nothing more."""
         self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         _errors_of(self._nc).discard(self._take_error)
         self._started.clear()
 
@@ -176,6 +183,11 @@ class NatsPyLink:
         if subscription is not None:
             async for msg in subscription.messages:
                 deliver(msg)
+        if self._nc.is_closed:
+            self._tell_closed()
+
+    def _look_whether_closed(self) -> None:
+        self._timer = self._loop.call_later(_CLOSED_INTERVAL, self._look_whether_closed)
         if self._nc.is_closed:
             self._tell_closed()
 
