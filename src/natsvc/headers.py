@@ -46,7 +46,11 @@ class Headers(MutableMapping[str, str]):
         if isinstance(source, Headers):
             self._values = {name: list(values) for name, values in source._values.items()}
             return
-        for name, value in source.items() if isinstance(source, Mapping) else source:
+        try:
+            pairs = [(name, value) for name, value in (source.items() if isinstance(source, Mapping) else source)]
+        except (TypeError, ValueError):
+            raise HeaderError("headers", source, "must be a mapping, or pairs of name and value") from None
+        for name, value in pairs:
             for one in value if isinstance(value, (list, tuple)) else (value,):
                 self.add(name, one)
 

@@ -46,9 +46,9 @@ def first_signal(signals: Iterable[int], callback: Callable[[], object]) -> Iter
         return
     entry = _Waiting(signals, callback)
     _waiting.append(entry)
-    for number in entry.signals - _previous.keys():
-        _previous[number] = signal.signal(number, _handle)
     try:
+        for number in entry.signals - _previous.keys():
+            _previous[number] = signal.signal(number, _handle)
         yield
     finally:
         if entry in _waiting:

@@ -22,7 +22,6 @@ import sys
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeGuard, TypeVar
-from weakref import WeakKeyDictionary
 
 import nats.errors
 from nats.aio.client import Client
@@ -259,28 +258,25 @@ class NatsPyLink:
                 return
 
 
-_listeners: WeakKeyDictionary[Client, set[Callable[[Exception], None]]] = WeakKeyDictionary()
-"""Who wants to know of a client's errors."""
+class _ErrorCallback:
+    """Stands around an owner's error callback, and tells the links of the client's errors too."""
+
+    def __init__(self, error_cb: Callable[[Exception], Awaitable[None]]) -> None:
+        self.listeners: set[Callable[[Exception], None]] = set()
+        self._error_cb = error_cb
+
+    async def __call__(self, error: Exception) -> None:
+        for listener in list(self.listeners):
+            listener(error)
+        await self._error_cb(error)
 
 
 def _errors_of(nc: Client) -> set[Callable[[Exception], None]]:
-    """Return the listeners to a client's errors; the first time, put a callback around the owner's."""
-    listeners = _listeners.get(nc)
-    if listeners is None:
-        listeners = _listeners[nc] = set()
-        nc._error_cb = _around(nc._error_cb, listeners)
-    return listeners
-
-
-def _around(
-    error_cb: Callable[[Exception], Awaitable[None]], listeners: set[Callable[[Exception], None]]
-) -> Callable[[Exception], Awaitable[None]]:
-    async def tell(error: Exception) -> None:
-        for listener in list(listeners):
-            listener(error)
-        await error_cb(error)
-
-    return tell
+    """Return the listeners to a client's errors. A client that is connected anew has a new callback."""
+    error_cb = nc._error_cb
+    if not isinstance(error_cb, _ErrorCallback):
+        nc._error_cb = error_cb = _ErrorCallback(error_cb)
+    return error_cb.listeners
 
 
 class _RepeatableHeaders(dict[str, str]):
@@ -301,7 +297,7 @@ def _translated(error: Exception) -> NatsvcError:
     if isinstance(error, nats.errors.OutboundBufferLimitError):
         return OutboundBufferError("disconnected, and nats-py's buffer (its pending_size) is full")
     if isinstance(error, UnicodeEncodeError) or type(error).__name__ == "BadHeaderError":  # older ones don't have it
-        return HeaderError("header", str(error), "can't be sent by nats-py")
+        return HeaderError("header", str(error) or type(error).__name__, "can't be sent by nats-py")
     return NatsvcError(str(error))
 
 

@@ -38,7 +38,11 @@ class Request(BaseRequest):
         """
         reply = self._answer(data, headers)
         if reply is not None:
-            await self._endpoint.binding.publish(reply)
+            try:
+                await self._endpoint.binding.publish(reply)
+            except BaseException:
+                self._take_back()
+                raise
 
     async def respond_json(self, obj: Any, headers: ReplyHeaders = None) -> None:
         """Send a value as JSON; dataclasses become objects.
@@ -69,7 +73,11 @@ class Request(BaseRequest):
         """
         reply = self._answer_error(code, description, data, headers)
         if reply is not None:
-            await self._endpoint.binding.publish(reply)
+            try:
+                await self._endpoint.binding.publish(reply)
+            except BaseException:
+                self._take_back()
+                raise
 
 
 class BlockingRequest:

@@ -22,13 +22,11 @@ from typing import Any
 from natsvc.asyncio.connection import Link, Listener, link
 from natsvc.asyncio.request import BlockingRequest, Request
 from natsvc.core import (
-    STOP_TIMEOUT,
     BaseRequest,
     Endpoint,
     EndpointConfig,
     Handler,
     Reply,
-    RequestState,
     Scope,
     ServiceDefinition,
     ServiceState,
@@ -89,6 +87,7 @@ class Runner:
         self._service = service
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
+        self._context.run(current_request.set, None)  # if a handler of another service makes this one
         self.link: Link = link(
             nc,
             Listener(
@@ -109,6 +108,9 @@ class Runner:
         self._ready: deque[BaseRequest] = deque()
         self._is_starting = False
         self._handlers: dict[BaseRequest, asyncio.Task[None]] = {}
+        self._outliving: dict[BaseRequest, set[asyncio.Future[Any]]] = {}  # threads that outlive the wait for them
+        self._over: set[BaseRequest] = set()  # requests that are over but for such threads
+        self._is_performing = False
         self._background: set[asyncio.Task[None]] = set()
         self._workers: list[Workers] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -145,15 +147,15 @@ class Runner:
 
     def begin_stop(
         self, error: BaseException | None = None, timeout: float | None = None, caller: BaseRequest | None = None
-    ) -> float:
-        """Begin to stop; return the seconds that it may take."""
-        seconds = self.state.stop(_clock(), timeout=timeout, error=error, caller=caller)
+    ) -> None:
+        """Begin to stop."""
+        self.state.stop(_clock(), timeout=timeout, error=error, caller=caller)
         self._perform()
-        return seconds
 
     async def stop(self, error: BaseException | None = None, timeout: float | None = None) -> None:
         """Stop, and wait for it; if a handler of the service asks for it, not for that handler."""
-        await self.has_stopped(self.begin_stop(error, timeout, current_request.get()))
+        self.begin_stop(error, timeout, current_request.get())
+        await self.has_stopped()
 
     async def _drain(self) -> None:
         # Whoever drains the connection may be a handler, too: its context has come along.
@@ -161,27 +163,26 @@ class Runner:
 
     async def leave(self, error: BaseException | None) -> None:
         """Stop because the block around the service is left, and wait for it."""
-        seconds = self.state.leave(_clock(), error)
+        self.state.leave(_clock(), error)
         self._perform()
-        if not self.state.is_stopped:
-            try:
-                await self.has_stopped(seconds)
-            except asyncio.CancelledError:
-                self.abort()
-                raise
+        try:
+            await self.has_stopped()
+        except asyncio.CancelledError:
+            self.abort()
+            raise
 
     def abort(self) -> None:
         """Stop at once."""
         self.state.abort(_clock())
         self._perform()
 
-    async def has_stopped(self, timeout: float = STOP_TIMEOUT) -> None:
-        """Wait for the stop; also, within the timeout, for the done_handler, unless it is what waits."""
-        deadline = _clock() + timeout * 1e9
+    async def has_stopped(self) -> None:
+        """Wait for the stop; then, as long as it may take, for the done_handler, unless it is what waits."""
         await self.stopped.wait()
         done = self._done_handler
-        if done is not None and done is not asyncio.current_task():
-            await asyncio.wait({done}, timeout=max(0.0, (deadline - _clock()) / 1e9))
+        time_left = self.state.time_left(_clock())
+        if time_left > 0 and done is not None and done is not asyncio.current_task():
+            await asyncio.wait({done}, timeout=time_left)
 
     # Messages and handlers
 
@@ -220,7 +221,11 @@ class Runner:
             for _ in range(_STARTED_AT_ONCE):
                 if not self._ready:
                     return
-                self._start_handler(self._ready.popleft())
+                request = self._ready.popleft()
+                if request.is_running:
+                    self._start_handler(request)
+                else:  # it has been answered before it came to this
+                    self._finish(request, _clock())
         finally:
             self._is_starting = False
         if self._ready:
@@ -241,8 +246,8 @@ class Runner:
 
         async def _handle_later(self, request: BaseRequest) -> None:
             # Only now can it be cancelled: in a task that has not begun, that would leave out the request's end too.
-            if request._state is not RequestState.RUNNING:
-                self._finish(request, _clock())  # it has been answered before it came to this
+            if not request.is_running:
+                self._finish(request, _clock())
                 return
             if (task := asyncio.current_task()) is not None:
                 self._handlers[request] = task
@@ -266,7 +271,11 @@ class Runner:
             except (Exception, asyncio.CancelledError) as refused:  # noqa: BLE001  # the state machine notes it
                 unpublished = refused
             now = _clock()
-        self._finish(request, now, unpublished)
+        if request in self._outliving:
+            self._handlers.pop(request, None)
+            self._over.add(request)
+        else:
+            self._finish(request, now, unpublished)
         if error is not None and isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise error
 
@@ -283,22 +292,39 @@ class Runner:
         outcome: asyncio.Future[Any] = self._loop.create_future()
         call = functools.partial(contextvars.copy_context().run, handler, BlockingRequest(request, self._loop))
         workers.submit(functools.partial(_call, call, outcome, self._loop))
-        while not outcome.done():
-            try:
-                await asyncio.wait([outcome])
-            except asyncio.CancelledError:
-                # A thread can't be cancelled: until it returns, it holds its slot, unless the service has stopped.
-                if self.state.is_stopped:
-                    outcome.cancel()
-                    raise
+        try:
+            await asyncio.wait([outcome])
+        except asyncio.CancelledError:
+            # A thread can't be cancelled: whoever waits for it may go, but until it returns it holds its slot.
+            self._outliving.setdefault(request, set()).add(outcome)
+            outcome.add_done_callback(functools.partial(self._forget_thread, request))
+            raise
         return outcome.result()
+
+    def _forget_thread(self, request: BaseRequest, outcome: asyncio.Future[Any]) -> None:
+        """A thread that nobody waited for any more has returned."""
+        if not outcome.cancelled() and (error := outcome.exception()) is not None:
+            _logger.debug("what a handler came to after its request was over", exc_info=error)
+        threads = self._outliving[request]
+        threads.discard(outcome)
+        if not threads:
+            del self._outliving[request]
+            if request in self._over:
+                self._over.discard(request)
+                self._finish(request, _clock())
 
     # What the state machine asks for
 
     def _perform(self) -> None:
-        while self.state.effects:
-            for effect in self.state.take_effects():
-                self._perform_one(effect)
+        if self._is_performing:
+            return  # an effect has led to more: they have their turn behind those that came before
+        self._is_performing = True
+        try:
+            while self.state.effects:
+                for effect in self.state.take_effects():
+                    self._perform_one(effect)
+        finally:
+            self._is_performing = False
 
     def _perform_one(self, effect: Effect) -> None:
         match effect:

@@ -25,6 +25,7 @@ from natsvc.core import (
     ServicePing,
     ServiceStats,
     configure,
+    configure_decorated,
     definition_of,
 )
 from natsvc.errors import NatsvcError
@@ -92,11 +93,10 @@ class _Endpoints:
             ConfigError: A value breaks a rule.
             ServiceStoppedError: The service has stopped, or is about to.
         """
+        config = configure_decorated(name, fields)
 
         def register(handler: _H) -> _H:
-            self._service._runner.add_endpoint(
-                self._scope, configure(EndpointConfig, name, {**fields, "handler": handler})
-            )
+            self._service._runner.add_endpoint(self._scope, config(handler))
             return handler
 
         return register
@@ -218,7 +218,7 @@ class Service(_Endpoints):
         """
         await self._runner.stop(error, timeout)
 
-    async def serve_forever(self, *, signals: Iterable[int] = (signal.SIGTERM, signal.SIGINT)) -> None:
+    async def serve_forever(self, *, signals: Iterable[int] | None = (signal.SIGTERM, signal.SIGINT)) -> None:
         """Serve until the service has stopped, for whatever reason.
 
         In the main thread, the first of the signals stops the service; the second acts as if natsvc weren't there.
@@ -232,6 +232,8 @@ class Service(_Endpoints):
         if self._state.lifecycle is Lifecycle.NEW:
             await self.start()
         loop = asyncio.get_running_loop()
+        if signals is None:
+            signals = (signal.SIGTERM, signal.SIGINT)
         with first_signal(signals, lambda: loop.call_soon_threadsafe(self._runner.begin_stop)):
             await self._runner.has_stopped()
         if self.error is not None:

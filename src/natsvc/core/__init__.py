@@ -14,6 +14,7 @@ from natsvc.core.config import (
     NoQueueGroup,
     ServiceConfig,
     configure,
+    configure_decorated,
 )
 from natsvc.core.control import ControlState
 from natsvc.core.definition import GroupDefinition, ServiceDefinition, definition_of
@@ -76,6 +77,7 @@ __all__ = [
     "ServiceVerb",
     "compose",
     "configure",
+    "configure_decorated",
     "control_subject",
     "current_request",
     "definition_of",

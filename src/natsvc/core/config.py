@@ -38,6 +38,7 @@ __all__ = [
     "NoQueueGroup",
     "ServiceConfig",
     "configure",
+    "configure_decorated",
 ]
 
 DEFAULT_QUEUE_GROUP = "q"
@@ -259,6 +260,18 @@ def configure(kind: type[_Config], config: _Config | str | None, given: Mapping[
         if required and one.name not in given:
             raise ConfigError(f"{kind.__name__}.{one.name}", None, "is required")
     return kind(**given)
+
+
+def configure_decorated(name: str, given: Mapping[str, Any]) -> Callable[[Handler], EndpointConfig]:
+    """Check what a decorator `endpoint(name, **given)` is given; return what makes the configuration of a handler.
+
+    Raises:
+        ConfigError: The name is none, as when the decorator is used without being called, or a handler is given.
+    """
+    check_name("EndpointConfig.name", name)
+    if given.get("handler") is not None:
+        raise ConfigError("EndpointConfig.handler", given["handler"], "must be the decorated function")
+    return lambda handler: configure(EndpointConfig, name, {**given, "handler": handler})
 
 
 def _set(config: object, name: str, value: object) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from natsvc.core.config import EndpointConfig, GroupConfig, Handler, ServiceConfig, configure
+from natsvc.core.config import EndpointConfig, GroupConfig, Handler, ServiceConfig, configure, configure_decorated
 from natsvc.core.scope import Endpoint, Scope
 
 __all__ = ["GroupDefinition", "ServiceDefinition", "definition_of"]
@@ -49,9 +49,10 @@ class GroupDefinition:
         Raises:
             ConfigError: A value breaks a rule.
         """
+        config = configure_decorated(name, fields)
 
         def register(handler: _H) -> _H:
-            self.add_endpoint(name, handler=handler, **fields)
+            self.add_endpoint(config(handler))
             return handler
 
         return register

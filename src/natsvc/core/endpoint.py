@@ -183,6 +183,8 @@ class EndpointState:
             if request._deadline > now:
                 break
             del self.timed[request]
+            if request._answered:
+                continue  # an answered request is no longer timed
             timeout = self.endpoint.timeout
             error = RequestTimeoutError(f"endpoint {self.endpoint.name!r} did not answer within {timeout} s")
             _logger.warning("%s", error)

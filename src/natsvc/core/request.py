@@ -69,7 +69,7 @@ class BaseRequest:
         self._endpoint = endpoint
         self._message = message
         self._state = RequestState.WAITING
-        self._answered = False
+        self._answered = 0  # how many responses are sent or on their way
         self._error: str | None = None  # last_error, if this request has one
         self._unsent: MaxPayloadError | None = None  # a response too large to be sent, with none after it
         self._deadline = 0
@@ -96,6 +96,11 @@ class BaseRequest:
     def data(self) -> bytes:
         """The request's body."""
         return self._message.data
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its handler is to run, or runs: it has not been answered in the handler's place."""
+        return self._state is _RUNNING
 
     def json(self) -> Any:
         """Return the body, read as JSON.
@@ -131,10 +136,8 @@ class BaseRequest:
         except MaxPayloadError as error:
             self._unsent = error
             raise
-        self._answered = True
+        self._answered += 1
         self._unsent = None
-        if self._deadline:  # an answered request is no longer timed
-            self._endpoint.timed.pop(self, None)
         return reply
 
     def _answer_error(self, code: str | int, description: str, data: Data, headers: ReplyHeaders) -> Reply | None:
@@ -148,6 +151,10 @@ class BaseRequest:
         reply = self._answer(data, error_headers(code, description, headers))
         self._note_error(code, description)
         return reply
+
+    def _take_back(self) -> None:
+        """The connection has refused a response: its caller has not been answered by it."""
+        self._answered -= 1
 
     def _may_answer_late(self) -> bool:
         service = self._endpoint.service

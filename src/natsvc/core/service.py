@@ -184,8 +184,8 @@ class ServiceState:
         timeout: float | None = None,
         error: BaseException | None = None,
         caller: BaseRequest | None = None,
-    ) -> float:
-        """Begin to stop: let what has arrived be handled and answered first; return the seconds that it may take.
+    ) -> None:
+        """Begin to stop: let what has arrived be handled and answered first.
 
         Args:
             now: The time.
@@ -205,7 +205,7 @@ class ServiceState:
             raise ConfigError("error", error, "must be an exception")
         timeout = float(max(0, min(timeout, MAX_TIMEOUT)))
         if self.is_stopped:
-            return timeout
+            return
         if self.error is None:
             self.error = error
         if caller is not None and caller._endpoint.service is self and caller._endpoint.is_handling(caller):
@@ -216,7 +216,7 @@ class ServiceState:
                 self.effects.append(Run(following))
         if self.lifecycle is Lifecycle.NEW:
             self._end(now, answer=True)
-            return timeout
+            return
         if timeout < MAX_TIMEOUT:
             deadline = now + int(timeout * 1e9)
             if self._stop_deadline is None or deadline < self._stop_deadline:
@@ -228,10 +228,9 @@ class ServiceState:
             self._step = _Step.UNSUBSCRIBING
             self.effects.append(Unsubscribe(tuple(self._endpoint_interests), confirm=True))
         self.progress()
-        return timeout
 
-    def leave(self, now: int, error: BaseException | None) -> float:
-        """Begin to stop because the block around the service is left; return the seconds that it may take.
+    def leave(self, now: int, error: BaseException | None) -> None:
+        """Begin to stop because the block around the service is left.
 
         Normally that is a stop; by an exception, a short one; by cancellation or Ctrl-C, it ends at once.
 
@@ -240,16 +239,24 @@ class ServiceState:
             error: The exception that leaves the block, or None.
         """
         if error is None:
-            return self.stop(now)
-        if isinstance(error, Exception):
-            return self.stop(now, timeout=_FAILED_STOP_TIMEOUT)
-        self.abort(now)
-        return 0.0
+            self.stop(now)
+        elif isinstance(error, Exception):
+            self.stop(now, timeout=_FAILED_STOP_TIMEOUT)
+        else:
+            self.abort(now)
 
     def abort(self, now: int) -> None:
         """Stop at once: handlers are cancelled, unanswered requests get 503, nothing is waited for."""
+        self._stop_deadline = now
         if not self.is_stopped:
             self._cut_off(now, answer=True)
+
+    def time_left(self, now: int) -> float:
+        """Return the seconds that the done_handler of a service which has stopped may be waited for.
+
+        They are what the stop has left of its time; of a service that has ended by itself, as many as a stop has.
+        """
+        return 0.0 if self._stop_deadline is None else max(0.0, (self._stop_deadline - now) / 1e9)
 
     def unsubscribed(self, now: int) -> None:
         """Take the confirmation of Unsubscribe: all that the server had sent has been received."""
@@ -429,6 +436,8 @@ class ServiceState:
     def _end(self, now: int, *, answer: bool) -> None:
         for state in self.controls:
             state.cut_off(now, answer=answer)
+        if self._stop_deadline is None:
+            self._stop_deadline = now + int(STOP_TIMEOUT * 1e9)
         self.lifecycle = Lifecycle.STOPPED
         self.is_draining = self.is_stopped = True
         self.effects.append(Stopped(self.error))
