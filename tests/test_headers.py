@@ -211,3 +211,9 @@ def test_a_bare_line_break_inside_a_received_value_becomes_a_blank() -> None:
 )
 def test_an_inline_status_becomes_headers(block: bytes, expected: dict[str, str]) -> None:
     assert Headers.decode(block) == expected
+
+
+@pytest.mark.parametrize("source", ["abc", 5, [1, 2], [("a",)]])
+def test_what_is_neither_a_mapping_nor_pairs_is_a_header_error(source: object) -> None:
+    with pytest.raises(HeaderError, match="pairs"):
+        Headers(source)  # type: ignore[arg-type]

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import nats.errors
 import pytest
 from nats.aio.client import Client
 
-from natsvc.asyncio import ConfigError, ConnectionClosedError, Request, Service, ServiceStoppedError, add_service
+from natsvc.asyncio import (
+    ConfigError,
+    ConnectionClosedError,
+    NatsvcError,
+    Request,
+    Service,
+    ServiceDefinition,
+    ServiceStoppedError,
+    add_service,
+)
+from natsvc.asyncio.natspy import NatsPyLink
+from natsvc.core import current_request
 from natsvc.testing import NatsServer
 from tests.worlds import connect_nats_py, interest
 
@@ -312,3 +324,72 @@ async def test_none_as_the_timeout_of_a_stop_means_not_given(nc: Client) -> None
     service = await add_service(nc, name="not-given")
     await service.stop(None, timeout=None)
     assert service.stopped.is_set()
+
+
+async def test_the_done_handler_has_its_time_however_long_the_service_ran(
+    nc: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+    may_end = asyncio.Event()
+    done: list[str] = []
+
+    async def done_handler(service: Service, error: BaseException | None) -> None:
+        begun.set()
+        await may_end.wait()
+        done.append("done")
+
+    async def serve() -> None:
+        async with add_service(nc, name="ran-long", done_handler=done_handler) as service:
+            services.append(service)
+            await service.serve_forever()
+        done.append("left")
+
+    services: list[Service] = []
+    serving = asyncio.create_task(serve())
+    await eventually(lambda: services)
+    clock = time.perf_counter_ns
+    monkeypatch.setattr("natsvc.asyncio.runner._clock", lambda: clock() + 3600 * 10**9)  # an hour later
+    stopping = asyncio.create_task(services[0].stop())
+    await begun.wait()
+    may_end.set()
+    await asyncio.gather(serving, stopping)
+    assert done == ["done", "left"]
+
+
+async def test_a_service_made_in_a_handler_does_not_take_that_handlers_request_for_its_own(
+    nc: Client, caller: Client
+) -> None:
+    seen: list[object] = []
+
+    async def handler(request: Request) -> bytes:
+        async with add_service(nc, name="made-inside", done_handler=lambda *_: seen.append(current_request.get())):
+            return b""
+
+    async with add_service(nc, name="made-outside") as service:
+        await service.add_endpoint("made-outside-e", handler=handler)
+        await caller.request("made-outside-e", b"", timeout=30)
+    assert seen == [None]
+
+
+async def test_a_subscription_that_fails_during_the_start_leaves_none_behind(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nc = await connect_nats_py(server.url)
+    definition = ServiceDefinition("half-started")
+
+    async def handler(request: Request) -> None: ...
+
+    for number in range(4):
+        definition.add_endpoint(f"half-started-{number}", handler=handler)
+    subscribe = NatsPyLink.subscribe
+
+    def refuse(self: NatsPyLink, subject: str, queue_group: str, deliver: Any) -> Any:
+        if subject == "half-started-1":
+            raise NatsvcError("refused")
+        return subscribe(self, subject, queue_group, deliver)
+
+    monkeypatch.setattr(NatsPyLink, "subscribe", refuse)
+    with pytest.raises(NatsvcError, match="refused"):
+        await add_service(nc, definition)
+    await eventually(lambda: not any("half-started" in subject for subject in interest(server)))
+    await nc.close()

@@ -289,3 +289,40 @@ async def test_a_close_that_fails_half_way_ends_the_service_too(make_server: Cal
     async with asyncio.timeout(30):
         await service.stopped.wait()
     assert isinstance(service.error, ConnectionClosedError)
+
+
+async def test_a_client_that_is_connected_anew_tells_of_refused_subscriptions_too(
+    make_server: Callable[..., NatsServer],
+) -> None:
+    server = make_server('authorization {users: [{user: u, password: p, permissions: {subscribe: {deny: "no.>"}}}]}')
+    url = server.url.replace("nats://", "nats://u:p@")
+    nc = await connect_nats_py(url)
+    await (await add_service(nc, name="first")).stop()
+    await nc.close()
+    await nc.connect(url)
+
+    async def handler(request: Request) -> None: ...
+
+    service = await add_service(nc, name="second")
+    with pytest.raises(PermissionsError):
+        await service.add_endpoint("e", subject="no.e", handler=handler)
+    await nc.close()
+
+
+async def test_a_response_that_the_connection_refuses_answers_nobody(nc: Client, caller: Client) -> None:
+    """So the deadline's 504 comes all the same, and a control verb's built-in answer."""
+
+    async def endpoint(request: Request) -> None:
+        with pytest.raises(NatsvcError):
+            await request.respond(b"", {"X": "\udc80"})
+        await asyncio.Event().wait()
+
+    async def ping(request: Request) -> None:
+        await request.respond(b"{}", {"X": "\udc80"})
+
+    async with add_service(nc, name="refused-response", ping_handler=ping) as service:
+        await service.add_endpoint("refused-response-e", handler=endpoint, timeout=0.1)
+        reply = await caller.request("refused-response-e", b"", timeout=30)
+        assert reply.headers is not None
+        assert reply.headers["Nats-Service-Error-Code"] == "504"
+        assert b"refused-response" in (await caller.request("$SRV.PING.refused-response", b"", timeout=30)).data

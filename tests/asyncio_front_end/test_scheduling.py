@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import subprocess
 import sys
 import threading
 from typing import Any
@@ -15,6 +16,7 @@ from nats.aio.client import Client
 from natsvc.asyncio import BlockingRequest, Request, Service, ServiceStoppedError, add_service
 from natsvc.core import EndpointState, Reply
 from natsvc.message import Message
+from natsvc.testing import NatsServer
 from natsvc.workers import Workers
 
 
@@ -282,3 +284,99 @@ async def test_a_burst_of_handlers_that_never_wait_lets_the_event_loop_turn(nc: 
                 await asyncio.sleep(0)
                 seen.add(ran)
         assert len(seen) >= 10
+
+
+@pytest.mark.parametrize("ending", ["returns", "raises"])
+def test_a_stuck_blocking_handler_keeps_no_program_from_ending(server: NatsServer, ending: str) -> None:
+    program = """
+import asyncio, sys, threading
+import nats
+from natsvc.asyncio import add_service
+
+async def main():
+    nc = await nats.connect(sys.argv[1])
+    service = await add_service(nc, name="stuck-at-the-end")
+    begun = threading.Event()
+
+    def stuck(request):
+        begun.set()
+        threading.Event().wait()
+
+    await service.add_endpoint("stuck-at-the-end-e", handler=stuck)
+    await nc.publish("stuck-at-the-end-e", b"", reply="nobody")
+    await asyncio.to_thread(begun.wait)
+    if sys.argv[2] == "raises":
+        sys.exit("main failed")
+
+asyncio.run(main())
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program, server.url, ending], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert run.returncode == (1 if ending == "raises" else 0)
+    assert ("main failed" in run.stderr) is (ending == "raises")
+
+
+@pytest.mark.parametrize("how", ["cancels it", "leaves it to itself"])
+async def test_middleware_may_give_up_on_a_blocking_handler_whose_thread_keeps_its_slot(
+    nc: Client, caller: Client, how: str
+) -> None:
+    left = set()
+    release = threading.Event()
+    running = 0
+    most = 0
+    counter = threading.Lock()
+
+    async def impatient(request: Request, call_next: Any) -> Any:
+        calling = asyncio.ensure_future(call_next(request))
+        left.add(calling)
+        await asyncio.wait({calling}, timeout=0.01)
+        if calling.done():
+            return calling.result()
+        if how == "cancels it":
+            calling.cancel()
+        return b"gave up"
+
+    def slow(request: BlockingRequest) -> bytes:
+        nonlocal running, most
+        with counter:
+            running += 1
+            most = max(most, running)
+        release.wait(30)
+        with counter:
+            running -= 1
+        return b"too late"
+
+    async with add_service(nc, name="impatient", middleware=[impatient]) as service:
+        await service.add_endpoint("impatient-e", handler=slow, max_workers=2)
+        asking = [asyncio.create_task(caller.request("impatient-e", b"", timeout=30)) for _ in range(6)]
+        async with asyncio.timeout(30):
+            while sum(task.done() for task in asking) < 2:
+                await asyncio.sleep(0.005)
+        (state,) = service._runner.state.endpoints
+        assert len(state.active) == 2
+        release.set()
+        replies = [(await task).data for task in asking]
+    assert replies[:2] == [b"gave up"] * 2
+    assert most <= 2
+    assert service.stats().endpoints[0].num_requests == 6
+
+
+async def test_a_request_that_was_told_504_before_its_handler_began_never_runs(nc: Client) -> None:
+    ran: list[bytes] = []
+
+    async def handler(request: Request) -> None:
+        ran.append(request.data)
+
+    async with add_service(nc, name="never-begun") as service:
+        await service.add_endpoint("never-begun-e", handler=handler, timeout=1)
+        runner = service._runner
+        (state,) = runner.state.endpoints
+        request = state.receive(Message("never-begun-e", b"late"), 0)
+        assert request is not None
+        runner._ready.append(request)  # it waits for its turn, behind many others
+        state.expire(2 * 10**9)
+        runner._start_ready()
+        assert ran == []
+        assert state.active == set()
+        assert (state.num_requests, state.num_errors) == (1, 1)

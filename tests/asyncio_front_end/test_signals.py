@@ -179,3 +179,15 @@ def test_blocks_left_in_any_order_leave_the_signals_as_before() -> None:
     assert signal.getsignal(signal.SIGTERM) is not before, "the other one still waits"
     two.__exit__(None, None, None)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+async def test_a_signal_that_cannot_be_caught_leaves_the_others_as_before(nc: Client) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    async with add_service(nc, name="uncatchable") as service:
+        with pytest.raises(OSError):
+            await service.serve_forever(signals=(signal.SIGTERM, signal.SIGKILL))
+        assert signal.getsignal(signal.SIGTERM) is before
+        serving = asyncio.create_task(service.serve_forever(signals=None))
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(serving, 30)

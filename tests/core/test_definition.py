@@ -132,3 +132,15 @@ def test_fields_of_a_run_override_those_of_the_definition_and_its_endpoints_foll
 def test_what_is_no_definition_config_or_name_is_refused() -> None:
     with pytest.raises(ConfigError):
         definition_of(1, {})  # type: ignore[arg-type]
+
+
+def test_a_decorator_that_is_not_called_or_has_a_handler_already_is_a_config_error() -> None:
+    definition = ServiceDefinition("s")
+
+    async def handler(request: Any) -> None: ...
+
+    with pytest.raises(ConfigError, match="name"):
+        definition.endpoint(handler)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="decorated function"):
+        definition.endpoint("e", handler=handler)
+    assert definition.endpoints == []

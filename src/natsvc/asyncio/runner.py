@@ -108,7 +108,7 @@ class Runner:
         self._ready: deque[BaseRequest] = deque()
         self._is_starting = False
         self._handlers: dict[BaseRequest, asyncio.Task[None]] = {}
-        self._outliving: dict[BaseRequest, set[asyncio.Future[Any]]] = {}  # threads that outlive the wait for them
+        self._threads: dict[BaseRequest, set[asyncio.Future[Any]]] = {}  # what blocking handlers will come to
         self._over: set[BaseRequest] = set()  # requests that are over but for such threads
         self._is_performing = False
         self._background: set[asyncio.Task[None]] = set()
@@ -271,7 +271,7 @@ class Runner:
             except (Exception, asyncio.CancelledError) as refused:  # noqa: BLE001  # the state machine notes it
                 unpublished = refused
             now = _clock()
-        if request in self._outliving:
+        if request in self._threads:
             self._handlers.pop(request, None)
             self._over.add(request)
         else:
@@ -291,25 +291,22 @@ class Runner:
         """Call a blocking handler in a worker thread, in the context of this task."""
         outcome: asyncio.Future[Any] = self._loop.create_future()
         call = functools.partial(contextvars.copy_context().run, handler, BlockingRequest(request, self._loop))
+        # A thread can't be cancelled: whoever waits for it may go, but until it returns it holds its request's slot.
+        self._threads.setdefault(request, set()).add(outcome)
+        outcome.add_done_callback(functools.partial(self._forget_thread, request))
         workers.submit(functools.partial(_call, call, outcome, self._loop))
-        try:
-            await asyncio.wait([outcome])
-        except asyncio.CancelledError:
-            # A thread can't be cancelled: whoever waits for it may go, but until it returns it holds its slot.
-            self._outliving.setdefault(request, set()).add(outcome)
-            outcome.add_done_callback(functools.partial(self._forget_thread, request))
-            raise
+        await asyncio.wait([outcome])
         return outcome.result()
 
     def _forget_thread(self, request: BaseRequest, outcome: asyncio.Future[Any]) -> None:
-        """A thread that nobody waited for any more has returned."""
-        if not outcome.cancelled() and (error := outcome.exception()) is not None:
-            _logger.debug("what a handler came to after its request was over", exc_info=error)
-        threads = self._outliving[request]
+        """A thread has returned; if its request is over but for it, that is the request's end."""
+        threads = self._threads[request]
         threads.discard(outcome)
         if not threads:
-            del self._outliving[request]
+            del self._threads[request]
             if request in self._over:
+                if not outcome.cancelled() and (error := outcome.exception()) is not None:
+                    _logger.debug("what a handler came to after its request was over", exc_info=error)
                 self._over.discard(request)
                 self._finish(request, _clock())
 
