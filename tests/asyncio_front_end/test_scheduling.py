@@ -380,3 +380,34 @@ async def test_a_request_that_was_told_504_before_its_handler_began_never_runs(n
         assert ran == []
         assert state.active == set()
         assert (state.num_requests, state.num_errors) == (1, 1)
+
+
+async def test_a_failure_is_reported_at_once_also_when_a_thread_outlives_its_request(
+    nc: Client, caller: Client
+) -> None:
+    release = threading.Event()
+    told = asyncio.Event()
+
+    async def failing(request: Request, call_next: Any) -> None:
+        calling = asyncio.ensure_future(call_next(request))
+        await asyncio.wait({calling}, timeout=0.01)
+        calling.cancel()
+        raise ValueError("gave up")
+
+    def slow(request: BlockingRequest) -> None:
+        release.wait(30)
+
+    try:
+        async with add_service(nc, name="reporting", error_handler=lambda *_: told.set()) as service:
+            await service.add_endpoint("reporting-e", handler=slow, middleware=[failing])
+            reply = await caller.request("reporting-e", b"", timeout=30)
+            assert reply.headers is not None
+            assert reply.headers["Nats-Service-Error-Code"] == "500"
+            async with asyncio.timeout(30):
+                await told.wait()
+            (state,) = service._runner.state.endpoints
+            assert state.num_requests == 0, "its thread still holds its slot"
+            release.set()
+        assert (state.num_requests, state.num_errors) == (1, 1)
+    finally:
+        release.set()

@@ -1459,3 +1459,24 @@ def test_after_the_end_who_asks_is_ignored(how: str, config: dict[str, Any]) -> 
     machine.ask(PING, reply="")
     assert (machine.made, machine.replies) == ([], [])
     assert not machine.control(PING).active
+
+
+def test_a_stop_before_the_start_leaves_the_done_handler_as_long_as_it_was_given() -> None:
+    machine = Machine()
+    machine.service.stop(0, timeout=2.0)
+    assert machine.service.time_left(0) == 2.0
+    assert machine.service.time_left(3 * SECOND) == 0.0
+
+
+def test_a_service_that_has_ended_by_itself_leaves_its_done_handler_as_long_as_a_stop_has() -> None:
+    machine = Machine()
+    machine.start()
+    machine.service.connection_closed(100 * SECOND, OSError("gone"))
+    assert machine.service.time_left(110 * SECOND) == 20.0
+
+
+def test_an_aborted_service_leaves_its_done_handler_no_time() -> None:
+    machine = Machine()
+    machine.start()
+    machine.service.abort(5 * SECOND)
+    assert machine.service.time_left(5 * SECOND) == 0.0

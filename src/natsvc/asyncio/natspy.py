@@ -174,7 +174,7 @@ class NatsPyLink:
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
-        _errors_of(self._nc).discard(self._take_error)
+            _errors_of(self._nc).discard(self._take_error)
         self._started.clear()
 
     async def _iterate(self, started: asyncio.Future[Subscription], deliver: Callable[[Delivery], None]) -> None:

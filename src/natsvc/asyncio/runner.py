@@ -94,7 +94,7 @@ class Runner:
                 connection_closed=self._on_connection_closed,
                 subscription_lost=self._on_subscription_lost,
                 connection_error=self._on_connection_error,
-                drain=self._drain,
+                drain=self.stop,
             ),
         )
         self.state = ServiceState(
@@ -109,7 +109,7 @@ class Runner:
         self._is_starting = False
         self._handlers: dict[BaseRequest, asyncio.Task[None]] = {}
         self._threads: dict[BaseRequest, set[asyncio.Future[Any]]] = {}  # what blocking handlers will come to
-        self._over: set[BaseRequest] = set()  # requests that are over but for such threads
+        self._over: dict[BaseRequest, BaseException | None] = {}  # requests that are over but for such threads
         self._is_performing = False
         self._background: set[asyncio.Task[None]] = set()
         self._workers: list[Workers] = []
@@ -153,13 +153,9 @@ class Runner:
         self._perform()
 
     async def stop(self, error: BaseException | None = None, timeout: float | None = None) -> None:
-        """Stop, and wait for it; if a handler of the service asks for it, not for that handler."""
+        """Stop, and wait for it; if a handler of the service asks, or drains the connection, not for that handler."""
         self.begin_stop(error, timeout, current_request.get())
         await self.has_stopped()
-
-    async def _drain(self) -> None:
-        # Whoever drains the connection may be a handler, too: its context has come along.
-        await self.stop()
 
     async def leave(self, error: BaseException | None) -> None:
         """Stop because the block around the service is left, and wait for it."""
@@ -273,7 +269,8 @@ class Runner:
             now = _clock()
         if request in self._threads:
             self._handlers.pop(request, None)
-            self._over.add(request)
+            self._over[request] = unpublished
+            self._perform()
         else:
             self._finish(request, now, unpublished)
         if error is not None and isinstance(error, (KeyboardInterrupt, SystemExit)):
@@ -307,8 +304,7 @@ class Runner:
             if request in self._over:
                 if not outcome.cancelled() and (error := outcome.exception()) is not None:
                     _logger.debug("what a handler came to after its request was over", exc_info=error)
-                self._over.discard(request)
-                self._finish(request, _clock())
+                self._finish(request, _clock(), self._over.pop(request))
 
     # What the state machine asks for
 

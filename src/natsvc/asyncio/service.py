@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 from collections.abc import Callable, Generator, Iterable, Mapping
 from types import TracebackType
@@ -25,8 +26,8 @@ from natsvc.core import (
     ServicePing,
     ServiceStats,
     configure,
-    configure_decorated,
     definition_of,
+    endpoint_decorator,
 )
 from natsvc.errors import NatsvcError
 from natsvc.signals import first_signal
@@ -34,6 +35,8 @@ from natsvc.signals import first_signal
 __all__ = ["Group", "Service", "add_service"]
 
 _H = TypeVar("_H", bound=Handler)
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def add_service(nc: object, config: ServiceConfig | ServiceDefinition | str | None = None, **fields: Any) -> Service:
@@ -93,13 +96,7 @@ class _Endpoints:
             ConfigError: A value breaks a rule.
             ServiceStoppedError: The service has stopped, or is about to.
         """
-        config = configure_decorated(name, fields)
-
-        def register(handler: _H) -> _H:
-            self._service._runner.add_endpoint(self._scope, config(handler))
-            return handler
-
-        return register
+        return endpoint_decorator(name, fields, functools.partial(self._service._runner.add_endpoint, self._scope))
 
     def add_group(self, config: GroupConfig | str | None = None, **fields: Any) -> Group:
         """Add a group below this place; it may be awaited, and needs not be.
@@ -218,13 +215,13 @@ class Service(_Endpoints):
         """
         await self._runner.stop(error, timeout)
 
-    async def serve_forever(self, *, signals: Iterable[int] | None = (signal.SIGTERM, signal.SIGINT)) -> None:
+    async def serve_forever(self, *, signals: Iterable[int] | None = _SIGNALS) -> None:
         """Serve until the service has stopped, for whatever reason.
 
         In the main thread, the first of the signals stops the service; the second acts as if natsvc weren't there.
 
         Args:
-            signals: The signals.
+            signals: The signals; an empty tuple for none. Default: SIGTERM and SIGINT.
 
         Raises:
             BaseException: What ended the service, if it ended by an error.
@@ -232,9 +229,9 @@ class Service(_Endpoints):
         if self._state.lifecycle is Lifecycle.NEW:
             await self.start()
         loop = asyncio.get_running_loop()
-        if signals is None:
-            signals = (signal.SIGTERM, signal.SIGINT)
-        with first_signal(signals, lambda: loop.call_soon_threadsafe(self._runner.begin_stop)):
+        with first_signal(
+            _SIGNALS if signals is None else signals, lambda: loop.call_soon_threadsafe(self._runner.begin_stop)
+        ):
             await self._runner.has_stopped()
         if self.error is not None:
             raise self.error

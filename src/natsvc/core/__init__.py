@@ -14,7 +14,7 @@ from natsvc.core.config import (
     NoQueueGroup,
     ServiceConfig,
     configure,
-    configure_decorated,
+    endpoint_decorator,
 )
 from natsvc.core.control import ControlState
 from natsvc.core.definition import GroupDefinition, ServiceDefinition, definition_of
@@ -77,11 +77,11 @@ __all__ = [
     "ServiceVerb",
     "compose",
     "configure",
-    "configure_decorated",
     "control_subject",
     "current_request",
     "definition_of",
     "encode_json",
+    "endpoint_decorator",
     "is_async",
     "with_error_handling",
 ]

@@ -38,7 +38,7 @@ __all__ = [
     "NoQueueGroup",
     "ServiceConfig",
     "configure",
-    "configure_decorated",
+    "endpoint_decorator",
 ]
 
 DEFAULT_QUEUE_GROUP = "q"
@@ -231,6 +231,7 @@ class EndpointConfig:
         _check_limits(where, self)
 
 
+_Handler = TypeVar("_Handler", bound=Handler)
 _Config = TypeVar("_Config", ServiceConfig, GroupConfig, EndpointConfig)
 
 
@@ -262,8 +263,15 @@ def configure(kind: type[_Config], config: _Config | str | None, given: Mapping[
     return kind(**given)
 
 
-def configure_decorated(name: str, given: Mapping[str, Any]) -> Callable[[Handler], EndpointConfig]:
-    """Check what a decorator `endpoint(name, **given)` is given; return what makes the configuration of a handler.
+def endpoint_decorator(
+    name: str, given: Mapping[str, Any], add: Callable[[EndpointConfig], object]
+) -> Callable[[_Handler], _Handler]:
+    """Return the decorator that `endpoint(name, **given)` is: it adds the decorated handler and leaves it as it is.
+
+    Args:
+        name: The endpoint's name.
+        given: Further fields by their names.
+        add: What adds an endpoint.
 
     Raises:
         ConfigError: The name is none, as when the decorator is used without being called, or a handler is given.
@@ -271,7 +279,12 @@ def configure_decorated(name: str, given: Mapping[str, Any]) -> Callable[[Handle
     check_name("EndpointConfig.name", name)
     if given.get("handler") is not None:
         raise ConfigError("EndpointConfig.handler", given["handler"], "must be the decorated function")
-    return lambda handler: configure(EndpointConfig, name, {**given, "handler": handler})
+
+    def register(handler: _Handler) -> _Handler:
+        add(configure(EndpointConfig, name, {**given, "handler": handler}))
+        return handler
+
+    return register
 
 
 def _set(config: object, name: str, value: object) -> None:

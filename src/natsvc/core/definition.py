@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from natsvc.core.config import EndpointConfig, GroupConfig, Handler, ServiceConfig, configure, configure_decorated
+from natsvc.core.config import EndpointConfig, GroupConfig, Handler, ServiceConfig, configure, endpoint_decorator
 from natsvc.core.scope import Endpoint, Scope
 
 __all__ = ["GroupDefinition", "ServiceDefinition", "definition_of"]
@@ -49,13 +49,7 @@ class GroupDefinition:
         Raises:
             ConfigError: A value breaks a rule.
         """
-        config = configure_decorated(name, fields)
-
-        def register(handler: _H) -> _H:
-            self.add_endpoint(config(handler))
-            return handler
-
-        return register
+        return endpoint_decorator(name, fields, self.add_endpoint)
 
     def add_group(self, config: GroupConfig | str | None = None, **fields: Any) -> GroupDefinition:
         """Add a group below this one.

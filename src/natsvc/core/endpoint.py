@@ -52,7 +52,7 @@ class EndpointState:
         binding: What the front-end wants to find again from a request; not used here.
         active: The requests whose handlers run: they hold the slots.
         waiting: The requests that wait for a slot, oldest first.
-        timed: The unanswered requests with a deadline, oldest first: for all have the same timeout.
+        timed: The requests with a deadline that are not over, oldest first: for all have the same timeout.
     """
 
     __slots__ = (

@@ -106,6 +106,7 @@ class ServiceState:
         self.max_payload = max_payload
         self.started = started
         self.lifecycle = Lifecycle.NEW
+        # Both stand beside the lifecycle because every message asks for them.
         self.is_draining = False
         self.is_stopped = False
         self.error: BaseException | None = None
@@ -214,14 +215,15 @@ class ServiceState:
             following = caller._endpoint.release(caller, now)
             if following is not None:
                 self.effects.append(Run(following))
-        if self.lifecycle is Lifecycle.NEW:
-            self._end(now, answer=True)
-            return
         if timeout < MAX_TIMEOUT:
             deadline = now + int(timeout * 1e9)
             if self._stop_deadline is None or deadline < self._stop_deadline:
                 self._stop_deadline = deadline
-                self.wake_by(deadline)
+        if self.lifecycle is Lifecycle.NEW:
+            self._end(now, answer=True)
+            return
+        if self._stop_deadline is not None:
+            self.wake_by(self._stop_deadline)
         if self.lifecycle is Lifecycle.RUNNING:
             self.lifecycle = Lifecycle.DRAINING
             self.is_draining = True
