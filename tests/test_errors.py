@@ -8,16 +8,25 @@ import pickle
 import pytest
 
 from natsvc import (
+    AuthorizationError,
     ConfigError,
     ConnectionClosedError,
+    ConnectionLostError,
     HeaderError,
     InvalidAnswerError,
     MaxPayloadError,
     NatsvcError,
+    NoRespondersError,
+    NoServersError,
     PermissionsError,
+    ProtocolError,
     RequestTimeoutError,
+    ServerError,
     ServiceConfig,
     ServiceError,
+    SlowConsumerError,
+    StaleConnectionError,
+    SubjectError,
     errors,
 )
 
@@ -36,15 +45,19 @@ def test_every_exception_is_a_natsvc_error(name: str) -> None:
         (MaxPayloadError, ValueError),
         (RequestTimeoutError, TimeoutError),
         (ConnectionClosedError, ConnectionError),
+        (ConnectionLostError, ConnectionError),
+        (NoServersError, ConnectionError),
+        (StaleConnectionError, ConnectionError),
+        (SubjectError, ValueError),
     ],
 )
 def test_an_exception_is_also_what_python_calls_that_failure(kind: type, builtin: type) -> None:
     assert issubclass(kind, builtin)
 
 
-@pytest.mark.parametrize("kind", [ConfigError, HeaderError, InvalidAnswerError])
+@pytest.mark.parametrize("kind", [ConfigError, HeaderError, InvalidAnswerError, SubjectError])
 def test_a_refused_value_comes_with_field_value_and_rule(
-    kind: type[ConfigError | HeaderError | InvalidAnswerError],
+    kind: type[ConfigError | HeaderError | InvalidAnswerError | SubjectError],
 ) -> None:
     error = kind("ServiceConfig.name", "a b", "must be a name")
     assert (error.field, error.value, error.rule) == ("ServiceConfig.name", "a b", "must be a name")
@@ -130,3 +143,27 @@ def test_an_exception_survives_the_way_to_another_process(error: NatsvcError) ->
     other = pickle.loads(pickle.dumps(error))
     assert str(other) == str(error)
     assert vars(other) == vars(error)
+
+
+def test_a_protocol_error_shows_where_it_was_found_and_is_cut_short() -> None:
+    error = ProtocolError("unknown verb", b"x" * 100_000)
+    assert error.problem == "unknown verb"
+    assert str(error).startswith("unknown verb: b'xxx")
+    assert len(str(error)) < 300
+    assert str(ProtocolError("unknown verb")) == "unknown verb"
+
+
+def test_a_slow_consumer_error_names_the_subject_and_counts() -> None:
+    error = SlowConsumerError("a.b", 7)
+    assert (error.subject, error.dropped) == ("a.b", 7)
+    assert str(error) == "the subscription to 'a.b' is full: 7 dropped so far"
+
+
+def test_no_responders_names_the_subject() -> None:
+    assert NoRespondersError("a.b").subject == "a.b"
+    assert "'a.b'" in str(NoRespondersError("a.b"))
+
+
+@pytest.mark.parametrize("kind", [AuthorizationError, ServerError])
+def test_what_the_server_says_is_the_message(kind: type[NatsvcError]) -> None:
+    assert str(kind("Authorization Violation")) == "Authorization Violation"

@@ -13,18 +13,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "AuthorizationError",
     "ConfigError",
     "ConnectionClosedError",
+    "ConnectionLostError",
     "HeaderError",
     "InvalidAnswerError",
     "MaxPayloadError",
     "NatsvcError",
     "NoReplyError",
+    "NoRespondersError",
+    "NoServersError",
     "OutboundBufferError",
     "PermissionsError",
+    "ProtocolError",
     "RequestTimeoutError",
+    "ServerError",
     "ServiceError",
     "ServiceStoppedError",
+    "SlowConsumerError",
+    "StaleConnectionError",
+    "SubjectError",
 ]
 
 _SHOWN = 200
@@ -66,6 +75,10 @@ class ConfigError(_RefusedValueError):
 
 class HeaderError(_RefusedValueError):
     """A header name or value that can't stand in a NATS header block (ADR-4)."""
+
+
+class SubjectError(_RefusedValueError):
+    """A subject, reply subject or queue group that can't stand in a command to the server."""
 
 
 class InvalidAnswerError(_RefusedValueError):
@@ -130,12 +143,82 @@ class RequestTimeoutError(NatsvcError, TimeoutError):
     """A request that was not answered in time."""
 
 
+class NoRespondersError(NatsvcError):
+    """A request to a subject that nobody is subscribed to; the server says so at once (ADR-4, status 503).
+
+    Attributes:
+        subject: The subject of the request.
+    """
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(subject)
+        self.subject = subject
+
+    def __str__(self) -> str:
+        return f"nobody is there to answer requests to {self.subject!r}"
+
+
 class ServiceStoppedError(NatsvcError):
     """Something was asked of a service that has stopped or is about to."""
 
 
 class ConnectionClosedError(NatsvcError, ConnectionError):
     """The connection to NATS is closed for good, or was never made."""
+
+
+class ConnectionLostError(NatsvcError, ConnectionError):
+    """The connection broke before the server had confirmed what was sent on it; natsvc connects again."""
+
+
+class NoServersError(NatsvcError, ConnectionError):
+    """None of the servers could be connected to; the cause is what came of the last attempt."""
+
+
+class StaleConnectionError(NatsvcError, ConnectionError):
+    """The server has left several PINGs in a row unanswered."""
+
+
+class AuthorizationError(NatsvcError):
+    """The server does not accept the credentials, or no longer; the message is the server's own."""
+
+
+class ServerError(NatsvcError):
+    """An error that the server has sent, in its own words."""
+
+
+class ProtocolError(NatsvcError):
+    """The server has sent what the NATS protocol does not allow, or more than the limits do.
+
+    Attributes:
+        problem: The rule that was broken.
+        received: The bytes it was found in, cut short.
+    """
+
+    def __init__(self, problem: str, received: bytes = b"") -> None:
+        received = bytes(received[:_SHOWN])
+        super().__init__(problem, received)
+        self.problem = problem
+        self.received = received
+
+    def __str__(self) -> str:
+        return f"{self.problem}: {self.received!r}" if self.received else self.problem
+
+
+class SlowConsumerError(NatsvcError):
+    """Messages of a subscription were dropped, because nobody took those that came before.
+
+    Attributes:
+        subject: The subject of the subscription.
+        dropped: How many have been dropped so far.
+    """
+
+    def __init__(self, subject: str, dropped: int) -> None:
+        super().__init__(subject, dropped)
+        self.subject = subject
+        self.dropped = dropped
+
+    def __str__(self) -> str:
+        return f"the subscription to {self.subject!r} is full: {self.dropped} dropped so far"
 
 
 class OutboundBufferError(NatsvcError):

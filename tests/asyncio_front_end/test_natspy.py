@@ -25,7 +25,7 @@ from natsvc import (
     ServiceDefinition,
 )
 from natsvc.asyncio import Request, add_service
-from natsvc.asyncio.connection import Listener
+from natsvc.asyncio.link import Listener
 from natsvc.asyncio.natspy import NatsPyLink
 from natsvc.core import Reply
 from natsvc.message import Delivery, Message

@@ -28,7 +28,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from natsvc.asyncio.connection import Listener
+from natsvc.asyncio.link import Listener
 from natsvc.core import Reply
 from natsvc.errors import (
     ConnectionClosedError,

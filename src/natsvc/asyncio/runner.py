@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from natsvc.asyncio.connection import Link, Listener, link
+from natsvc.asyncio.link import Link, Listener, link
 from natsvc.asyncio.request import BlockingRequest, Request
 from natsvc.core import (
     BaseRequest,
