@@ -35,7 +35,16 @@ def loaded_by(module: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["natsvc", "natsvc.core", "natsvc.errors", "natsvc.headers", "natsvc.message", "natsvc.nuid"]
+    "module",
+    [
+        "natsvc",
+        "natsvc.core",
+        "natsvc.wire.connection",
+        "natsvc.errors",
+        "natsvc.headers",
+        "natsvc.message",
+        "natsvc.nuid",
+    ],
 )
 def test_importing_it_loads_no_event_loop_no_socket_and_no_nats(module: str) -> None:
     loaded = loaded_by(module)

@@ -10,6 +10,7 @@ import sysconfig
 import textwrap
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from natsvc.errors import NatsvcError
 from natsvc.testing import NatsServer, NatsServerError
 from natsvc.testing import server as server_module
+from tests.connection.certificates import Certificates
 from tests.plain_client import PlainClient
 
 
@@ -56,6 +58,32 @@ def test_a_block_has_a_server_that_answers() -> None:
         assert server.url == f"nats://127.0.0.1:{server.port}"
         with PlainClient(server.url) as client:
             assert client.request("nobody").status == "503"
+
+
+@pytest.mark.parametrize("verify", [False, True], ids=["without client certificates", "with client certificates"])
+def test_a_server_that_says_nothing_before_the_tls_handshake_is_found_to_be_there(tmp_path: Path, verify: bool) -> None:
+    config = Certificates.make(tmp_path).server_config(verify=verify, first=True)
+    with NatsServer(config=config) as server:
+        assert server.monitoring()["tls_required"] is True
+        port = server.port
+        server.restart()
+        assert (server.is_running, server.port) == (True, port)
+
+
+@pytest.mark.parametrize("first", [b"", b"IN"], ids=["says nothing", "stops within its greeting"])
+def test_a_listener_that_is_silent_for_good_is_not_taken_for_a_server(first: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as threads:
+
+        def accept() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(first)
+                while connection.recv(65536):
+                    pass
+
+        accepted = threads.submit(accept)
+        assert not server_module._greets(listener.getsockname()[1], time.monotonic() + 0.3)
+        accepted.result(10.0)
 
 
 def test_the_end_of_the_block_leaves_no_process_and_no_file() -> None:

@@ -52,6 +52,7 @@ from natsvc.errors import (
     SlowConsumerError,
     StaleConnectionError,
     SubjectError,
+    SubscriptionClosedError,
 )
 from natsvc.headers import Headers
 from natsvc.message import Message
@@ -104,6 +105,7 @@ __all__ = [
     "SlowConsumerError",
     "StaleConnectionError",
     "SubjectError",
+    "SubscriptionClosedError",
     "control_subject",
     "with_error_handling",
 ]

@@ -34,6 +34,7 @@ __all__ = [
     "SlowConsumerError",
     "StaleConnectionError",
     "SubjectError",
+    "SubscriptionClosedError",
 ]
 
 _SHOWN = 200
@@ -140,7 +141,7 @@ class MaxPayloadError(NatsvcError, ValueError):
 
 
 class RequestTimeoutError(NatsvcError, TimeoutError):
-    """A request that was not answered in time."""
+    """What was asked for was not answered in time: by a service, by the server, or by a message that was to come."""
 
 
 class NoRespondersError(NatsvcError):
@@ -172,6 +173,10 @@ class ConnectionLostError(NatsvcError, ConnectionError):
 
 class NoServersError(NatsvcError, ConnectionError):
     """None of the servers could be connected to; the cause is what came of the last attempt."""
+
+
+class SubscriptionClosedError(NatsvcError):
+    """A subscription that has ended, and whose messages have all been taken."""
 
 
 class StaleConnectionError(NatsvcError, ConnectionError):

@@ -5,14 +5,17 @@ Its headers are decoded when they are first read: most requests pass through wit
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from natsvc.headers import Headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Delivery", "Message"]
+__all__ = ["Data", "Delivery", "Message", "encode_data"]
+
+Data: TypeAlias = bytes | bytearray | memoryview | str | None
+"""What a message's body may be given as; text is sent as UTF-8, None is an empty body."""
 
 
 class Delivery(Protocol):
@@ -99,3 +102,18 @@ class Message:
     def __repr__(self) -> str:
         reply = f", reply={self.reply!r}" if self.reply else ""
         return f"<Message subject={self.subject!r}{reply}, {self.size} bytes>"
+
+
+def encode_data(data: Data) -> bytes:
+    """Return a body's bytes.
+
+    Raises:
+        TypeError: It is neither bytes nor text.
+    """
+    if data is None:
+        return b""
+    if isinstance(data, str):
+        return data.encode()
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"data must be bytes or str, not {type(data).__name__}")

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from natsvc import ERROR_CODE_HEADER, ERROR_HEADER, HeaderError, Headers, MaxPayloadError, ServiceInfo
 from natsvc.core.replies import (
-    encode_data,
     encode_json,
     encode_result,
     error_headers,
     make_reply,
     printable_error,
 )
+from natsvc.message import encode_data
 
 PLENTY = 1024 * 1024
 

@@ -1,18 +1,31 @@
-"""natsvc on asyncio: services on a connection of nats-py.
+"""natsvc on asyncio: services on a connection of natsvc or of nats-py, and what calls them.
 
-nc = await nats.connect()
-async with add_service(nc, name="user-service", version="1.2.0") as service:
+async with connect("nats://127.0.0.1:4222") as nc:
+    async with add_service(nc, name="user-service", version="1.2.0") as service:
 
-    @service.endpoint("create-user", subject="users.create")
-    async def create_user(request: Request) -> bytes:
-        return b'{"id": 7}'
+        @service.endpoint("create-user", subject="users.create")
+        async def create_user(request: Request) -> bytes:
+            return b'{"id": 7}'
 
-    await service.serve_forever()
+        await service.serve_forever()
 """
 
 from natsvc import *  # noqa: F403
 from natsvc import __all__ as _shared
+from natsvc.asyncio.client import ServiceClient
+from natsvc.asyncio.connection import Connection, Subscription, connect
 from natsvc.asyncio.request import BlockingRequest, Request
 from natsvc.asyncio.service import Group, Service, add_service
 
-__all__ = [*_shared, "BlockingRequest", "Group", "Request", "Service", "add_service"]
+__all__ = [
+    *_shared,
+    "BlockingRequest",
+    "Connection",
+    "Group",
+    "Request",
+    "Service",
+    "ServiceClient",
+    "Subscription",
+    "add_service",
+    "connect",
+]

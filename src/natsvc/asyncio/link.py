@@ -1,19 +1,25 @@
-"""What a service needs of a connection, and how it gets it from the connection it was given.
+"""What services and their callers need of a connection, and how they get it from the connection they were given.
 
-A service sees a Link and nothing else, so that no line of it depends on whose connection carries it.
+A service sees a Link, a client a Caller, and nothing else, so that no line of them depends on whose connection carries
+it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from natsvc.asyncio.connection import Connection
 from natsvc.core import Reply
-from natsvc.message import Delivery
+from natsvc.errors import PermissionsError
+from natsvc.message import Data, Delivery, Message
+from natsvc.wire.connection import SubscriptionState
 
-__all__ = ["Link", "Listener", "link"]
+__all__ = ["Caller", "Link", "Listener", "caller", "link"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +77,192 @@ class Link(Protocol):
         ...
 
 
+class Caller(Protocol):
+    """A client's end of its connection. The connection may be closed, and made again, between two calls."""
+
+    async def request(self, subject: str, data: Data, timeout: float, headers: Mapping[str, str] | None) -> Message:
+        """Publish a request, and return the first answer, whatever it says.
+
+        Raises:
+            NoRespondersError: Nobody is subscribed to the subject.
+            RequestTimeoutError: No answer came within so many seconds.
+            NatsvcError: The request can't be sent, or the connection was closed before there was an answer.
+        """
+        ...
+
+    def collect(
+        self, subject: str, receive: Callable[[Delivery], None], fail: Callable[[BaseException], None]
+    ) -> AbstractContextManager[None]:
+        """Publish an empty request, and deliver all answers while the block lasts.
+
+        Neither entering nor leaving it waits, so there is no moment at which a cancellation could leave a subscription
+        behind. An answer that says that there are no responders is delivered like any other.
+
+        Args:
+            subject: The subject.
+            receive: What the answers go to, in order.
+            fail: What is told, after entering, that no answer can come, because the server has refused the request or
+                the subscription, or the connection is closed; with that error. It may be told more than once.
+
+        Raises:
+            NatsvcError: The request can't be sent.
+        """
+        ...
+
+
 def link(nc: object, listener: Listener) -> Link:
     """Return a service's link to a connection.
 
     Args:
-        nc: A connected `nats.aio.client.Client` of nats-py.
+        nc: A connected Connection of natsvc, or a connected `nats.aio.client.Client` of nats-py.
         listener: What to tell the service.
 
     Raises:
         TypeError: It is something else.
         ConnectionClosedError: It is closed, draining, or was never connected.
     """
+    if isinstance(nc, Connection):
+        return ConnectionLink(nc, listener)
     # If nats-py isn't loaded, nobody has a client of it, and it need not be loaded to find that out.
     if "nats.aio.client" in sys.modules:
         from natsvc.asyncio import natspy
 
         if natspy.is_client(nc):
             return natspy.NatsPyLink(nc, listener)
-    raise TypeError(f"nc must be a connected nats.aio.client.Client of nats-py, not {type(nc).__name__}")
+    raise _no_connection(nc)
+
+
+def caller(nc: object) -> Caller:
+    """Return a client's link to a connection.
+
+    Args:
+        nc: A Connection of natsvc, or a `nats.aio.client.Client` of nats-py.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if isinstance(nc, Connection):
+        return ConnectionCaller(nc)
+    if "nats.aio.client" in sys.modules:
+        from natsvc.asyncio import natspy
+
+        if natspy.is_client(nc):
+            return natspy.NatsPyCaller(nc)
+    raise _no_connection(nc)
+
+
+def _no_connection(nc: object) -> TypeError:
+    return TypeError(
+        f"nc must be a connected Connection of natsvc or nats.aio.client.Client of nats-py, not {type(nc).__name__}"
+    )
+
+
+class ConnectionLink:
+    """A service's link to a connection of natsvc.
+
+    Args:
+        connection: The connection. It belongs to the caller, who closes it.
+        listener: What to tell the service.
+
+    Raises:
+        ConnectionClosedError: It is closed, draining, or was never connected.
+    """
+
+    def __init__(self, connection: Connection, listener: Listener) -> None:
+        self._driver = driver = connection._driver
+        self._state = driver.state
+        self._listener = listener
+        self._state.check_usable()
+        driver.listeners.append(listener)
+
+    def max_payload(self) -> int:
+        """Return the most bytes of headers and data that the server takes at the moment."""
+        return self._state.max_payload
+
+    def subscribe(self, subject: str, queue_group: str, deliver: Callable[[Delivery], None]) -> SubscriptionState:
+        """Subscribe, ahead of everything that is sent after this call."""
+        subscription = self._state.subscribe(subject, queue_group, deliver, self._ended)
+        self._driver.send()
+        return subscription
+
+    async def unsubscribe(self, subscriptions: list[SubscriptionState]) -> None:
+        """Unsubscribe; return when all has been delivered that the server had sent until it took note."""
+        for subscription in subscriptions:
+            self._state.unsubscribe(subscription)
+        await self._driver.confirm()
+        self.unsubscribe_soon(subscriptions)
+
+    def unsubscribe_soon(self, subscriptions: list[SubscriptionState]) -> None:
+        """Unsubscribe without waiting; of those that are no longer subscribed nothing happens."""
+        for subscription in subscriptions:
+            self._state.forget(subscription)
+        self._driver.send()
+
+    async def publish(self, reply: Reply) -> None:
+        """Publish; wait while the connection has more to write than it should hold."""
+        self._state.send(reply.subject, reply.data, "", reply.block)
+        driver = self._driver
+        driver.send()
+        if driver.is_full:
+            await driver.room()
+
+    async def confirm(self) -> None:
+        """Return when the server has processed all that was sent; without a connection, at once."""
+        await self._driver.confirm()
+
+    def close(self) -> None:
+        """The service has stopped: tell it nothing more."""
+        if self._listener in self._driver.listeners:
+            self._driver.listeners.remove(self._listener)
+
+    def _ended(self, error: BaseException | None) -> None:
+        if error is not None and not self._state.is_closed:  # the end of the connection is told by itself
+            self._listener.subscription_lost(error)
+
+
+class ConnectionCaller:
+    """A client's link to a connection of natsvc.
+
+    Args:
+        connection: The connection. It belongs to the caller, who closes it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._driver = connection._driver
+        self._state = connection._driver.state
+
+    async def request(self, subject: str, data: Data, timeout: float, headers: Mapping[str, str] | None) -> Message:
+        """Publish a request, and return the first answer, whatever it says."""
+        return await self._connection.request(subject, data, timeout=timeout, headers=headers)
+
+    @contextlib.contextmanager
+    def collect(
+        self, subject: str, receive: Callable[[Delivery], None], fail: Callable[[BaseException], None]
+    ) -> Iterator[None]:
+        """Publish an empty request, and deliver all answers while the block lasts."""
+        driver, state = self._driver, self._state
+
+        def ended(error: BaseException | None) -> None:
+            fail(error or state.closed_error())
+
+        def take_error(error: BaseException) -> None:
+            if isinstance(error, PermissionsError) and error.subject == subject and error.operation == "publish":
+                fail(error)
+
+        inbox = state.new_inbox()
+        subscription = state.subscribe(inbox, "", receive, ended)
+        listener = Listener(fail, fail, take_error, _at_once)
+        driver.listeners.append(listener)
+        try:
+            state.publish(subject, b"", inbox)
+            driver.send()
+            yield
+        finally:
+            driver.listeners.remove(listener)
+            state.forget(subscription)
+            driver.send()
+
+
+async def _at_once() -> None:
+    """Let the connection be drained: what has been asked is answered before it closes, or never."""

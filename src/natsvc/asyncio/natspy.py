@@ -1,4 +1,4 @@
-"""Services on a connection of nats-py: all that natsvc knows of that client is here.
+"""Services and their callers on a connection of nats-py: all that natsvc knows of that client is here.
 
 The public API is used wherever it suffices. Four private names can't be avoided, and are tested on the oldest and the
 newest nats-py that is supported:
@@ -20,7 +20,7 @@ import functools
 import re
 import sys
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
 from typing import Any, TypeGuard, TypeVar
 
 import nats.errors
@@ -30,17 +30,23 @@ from nats.aio.subscription import Subscription
 
 from natsvc.asyncio.link import Listener
 from natsvc.core import Reply
+from natsvc.core.replies import make_reply
+from natsvc.core.subjects import MAX_CONTROL_LINE
 from natsvc.errors import (
     ConnectionClosedError,
     HeaderError,
+    MaxPayloadError,
     NatsvcError,
+    NoRespondersError,
     OutboundBufferError,
     PermissionsError,
+    RequestTimeoutError,
 )
 from natsvc.headers import Headers
-from natsvc.message import Delivery
+from natsvc.message import Data, Delivery, Message
+from natsvc.wire.commands import check_subject
 
-__all__ = ["NatsPyLink", "is_client"]
+__all__ = ["NatsPyCaller", "NatsPyLink", "is_client"]
 
 _T = TypeVar("_T")
 
@@ -354,3 +360,159 @@ else:
             except StopIteration as stop:
                 returned: _T = stop.value
                 return returned
+
+
+_CALL_INTERVAL = 0.1
+"""Seconds between two looks, while calls are under way, at whether the client is closed."""
+
+_TOKEN_LENGTH = 27
+"""What nats-py puts behind an inbox to make a request's reply subject: a dot and 26 characters."""
+
+
+class NatsPyCaller:
+    """A client's link to a connection of nats-py.
+
+    Args:
+        nc: The connection. It belongs to the caller, who closes it.
+    """
+
+    def __init__(self, nc: Client) -> None:
+        self._nc = nc
+        self._under_way: set[Callable[[BaseException], None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def request(self, subject: str, data: Data, timeout: float, headers: Mapping[str, str] | None) -> Message:
+        """Publish a request, and return the first answer, whatever it says."""
+        self._check_usable()
+        check_subject("subject", subject)
+        request = make_reply(subject, data, headers, self._nc.max_payload)
+        self._check_line(subject, len(request.block), len(request.data))
+        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        # In a task of its own: where nats-py waits for room, it takes no note of a cancellation.
+        asking = _begin(
+            self._nc.request(
+                subject,
+                request.data,
+                timeout,
+                headers=None if request.headers is None else _RepeatableHeaders(request.headers),
+            )
+        )
+        asking.add_done_callback(functools.partial(_hand_over, answer))
+        try:
+            with self._told_of_the_end(functools.partial(_fail, answer)):
+                return Message.of(await answer)
+        except nats.errors.NoRespondersError:
+            raise NoRespondersError(subject) from None
+        except nats.errors.TimeoutError:
+            raise RequestTimeoutError(f"the request to {subject!r} was not answered within {timeout:g} s") from None
+        except (nats.errors.Error, UnicodeEncodeError) as error:
+            raise _translated(error) from error
+        finally:
+            asking.cancel()
+
+    @contextlib.contextmanager
+    def collect(
+        self, subject: str, receive: Callable[[Delivery], None], fail: Callable[[BaseException], None]
+    ) -> Iterator[None]:
+        """Publish an empty request, and deliver all answers while the block lasts."""
+        self._check_usable()
+        self._check_line(subject, 0, 0)
+        nc = self._nc
+        inbox = nc.new_inbox()
+
+        async def deliver(msg: Msg) -> None:
+            receive(msg)
+
+        def take_error(error: Exception) -> None:
+            refusal = _refusal(error, subject, inbox)
+            if refusal is not None:
+                fail(refusal)
+
+        def take_outcome(publishing: asyncio.Future[None]) -> None:
+            error = None if publishing.cancelled() else publishing.exception()
+            if isinstance(error, Exception):
+                fail(_translated(error))
+
+        errors = _errors_of(nc)
+        errors.add(take_error)
+        started = _begin(nc.subscribe(inbox, cb=deliver))
+        publishing = _begin(nc.publish(subject, b"", reply=inbox))
+        publishing.add_done_callback(take_outcome)
+        try:
+            with self._told_of_the_end(fail):
+                yield
+        finally:
+            errors.discard(take_error)
+            _begin(_unsubscribe(nc, started))
+
+    def _check_usable(self) -> None:
+        nc = self._nc
+        if not (nc.is_connected or nc.is_reconnecting) or nc.is_draining:
+            raise ConnectionClosedError("the nats-py connection is closed, draining, or was never connected")
+
+    def _check_line(self, subject: str, header_size: int, data_size: int) -> None:
+        """Check the length of the command, for which the server would close the connection and nats-py doesn't look."""
+        line = f"{subject} {self._nc.new_inbox()} {header_size} {header_size + data_size}"
+        size = len(line.encode("utf-8", "surrogateescape")) + _TOKEN_LENGTH
+        if size > MAX_CONTROL_LINE:
+            raise MaxPayloadError(size, MAX_CONTROL_LINE, "command line")
+
+    @contextlib.contextmanager
+    def _told_of_the_end(self, fail: Callable[[BaseException], None]) -> Iterator[None]:
+        """Have a call fail when the client is closed, in the block. nats-py itself lets its callers wait on."""
+        self._under_way.add(fail)
+        if self._timer is None:
+            self._look_whether_closed()
+        try:
+            yield
+        finally:
+            self._under_way.discard(fail)
+            if not self._under_way and self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def _look_whether_closed(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_CALL_INTERVAL, self._look_whether_closed)
+        if self._nc.is_closed:
+            for fail in list(self._under_way):
+                error = ConnectionClosedError("the nats-py connection is closed")
+                error.__cause__ = self._nc.last_error
+                fail(error)
+
+
+def _refusal(error: Exception, subject: str, inbox: str) -> PermissionsError | None:
+    """Return what the server has refused of a call, if that is what the client speaks of; it does so in lower case."""
+    violation = _VIOLATION.search(str(error))
+    if violation is None:
+        return None
+    operation, refused = violation.groups()
+    asked = subject if operation == "publish" else inbox
+    return PermissionsError(operation, asked) if asked.lower() == refused else None
+
+
+def _hand_over(answer: asyncio.Future[_T], asking: asyncio.Future[_T]) -> None:
+    """Give a future what another one has come to, if anybody still waits for it."""
+    if asking.cancelled():
+        answer.cancel()
+        return
+    error = asking.exception()
+    if error is not None:
+        _fail(answer, error)
+    elif not answer.done():
+        answer.set_result(asking.result())
+
+
+def _fail(answer: asyncio.Future[Any], error: BaseException) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+
+
+async def _unsubscribe(nc: Client, started: asyncio.Future[Subscription]) -> None:
+    """Unsubscribe, also when the client is not connected and would leave its SUB to be sent after the reconnect."""
+    subscription = await _subscription(started)
+    if subscription is None:
+        return
+    if not nc.is_connected and not nc.is_closed:
+        await nc._send_unsubscribe(subscription._id)
+    with contextlib.suppress(nats.errors.Error):  # it is gone, or goes with a connection that is being closed
+        await subscription.unsubscribe()

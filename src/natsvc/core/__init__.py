@@ -4,6 +4,7 @@ Front-ends hand in what happens (a message came, a handler ended, the time is no
 a service are here: configuration, subjects, admission, timeouts, errors, sizes, stats, control answers, the stop.
 """
 
+from natsvc.core.calling import REQUEST_TIMEOUT, check_duration, checked_reply, service_error
 from natsvc.core.config import (
     DEFAULT_QUEUE_GROUP,
     NO_QUEUE_GROUP,
@@ -19,6 +20,7 @@ from natsvc.core.config import (
 from natsvc.core.control import ControlState
 from natsvc.core.definition import GroupDefinition, ServiceDefinition, definition_of
 from natsvc.core.endpoint import EndpointState
+from natsvc.core.gathering import GATHER_STALL, GATHER_TIMEOUT, Answer, Gathering
 from natsvc.core.handlers import ErrorCodes, compose, is_async, with_error_handling
 from natsvc.core.models import (
     INFO_RESPONSE_TYPE,
@@ -42,11 +44,15 @@ __all__ = [
     "DEFAULT_QUEUE_GROUP",
     "ERROR_CODE_HEADER",
     "ERROR_HEADER",
+    "GATHER_STALL",
+    "GATHER_TIMEOUT",
     "INFO_RESPONSE_TYPE",
     "NO_QUEUE_GROUP",
     "PING_RESPONSE_TYPE",
+    "REQUEST_TIMEOUT",
     "STATS_RESPONSE_TYPE",
     "STOP_TIMEOUT",
+    "Answer",
     "AwaitableSelf",
     "BaseRequest",
     "ControlState",
@@ -58,6 +64,7 @@ __all__ = [
     "EndpointState",
     "EndpointStats",
     "ErrorCodes",
+    "Gathering",
     "GroupConfig",
     "GroupDefinition",
     "Handler",
@@ -75,6 +82,8 @@ __all__ = [
     "ServiceState",
     "ServiceStats",
     "ServiceVerb",
+    "check_duration",
+    "checked_reply",
     "compose",
     "configure",
     "control_subject",
@@ -83,5 +92,6 @@ __all__ = [
     "encode_json",
     "endpoint_decorator",
     "is_async",
+    "service_error",
     "with_error_handling",
 ]

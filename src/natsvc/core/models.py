@@ -74,9 +74,13 @@ class ServicePing(_Identity):
         id: The id of this instance.
         version: The version of the service.
         metadata: What the service's configuration says about it.
+        round_trip: How many seconds passed from asking until this answer was there; None if it was not asked for by a
+            ServiceClient. It is no part of the answer: not sent, and not compared.
     """
 
     TYPE: ClassVar[str] = PING_RESPONSE_TYPE
+
+    round_trip: float | None = field(default=None, compare=False)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ServicePing:

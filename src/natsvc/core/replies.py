@@ -17,6 +17,7 @@ from natsvc.core.models import EndpointInfo, EndpointStats, ServiceInfo, Service
 from natsvc.core.subjects import MAX_CONTROL_LINE
 from natsvc.errors import MaxPayloadError
 from natsvc.headers import Headers
+from natsvc.message import Data, encode_data
 
 __all__ = [
     "ERROR_CODE_HEADER",
@@ -36,9 +37,6 @@ ERROR_HEADER = "Nats-Service-Error"
 
 ERROR_CODE_HEADER = "Nats-Service-Error-Code"
 """The header that holds an error reply's code."""
-
-Data: TypeAlias = bytes | bytearray | memoryview | str | None
-"""What a response's body may be given as; text is sent as UTF-8, None is an empty body."""
 
 ReplyHeaders: TypeAlias = "Headers | Mapping[str, str] | None"
 
@@ -87,21 +85,6 @@ def make_reply(subject: str, data: Data, headers: ReplyHeaders, max_payload: int
         if line > MAX_CONTROL_LINE:
             raise MaxPayloadError(line, MAX_CONTROL_LINE, "command line")
     return Reply(subject, body, checked, block)
-
-
-def encode_data(data: Data) -> bytes:
-    """Return a body's bytes.
-
-    Raises:
-        TypeError: It is neither bytes nor text.
-    """
-    if data is None:
-        return b""
-    if isinstance(data, str):
-        return data.encode()
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
-    raise TypeError(f"data must be bytes or str, not {type(data).__name__}")
 
 
 def encode_json(value: object) -> bytes:

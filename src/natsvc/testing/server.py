@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import sysconfig
@@ -35,6 +36,7 @@ _CHOSEN_BY_SERVER = -1
 _WAIT_LIMIT = 10.0
 _STOP_LIMIT = 5.0
 _POLL_INTERVAL = 0.005
+_SILENCE_LIMIT = 0.2
 _SHOWN_LOG_LINES = 20
 
 # The process must end even when this one is killed with SIGKILL, where neither atexit nor `finally` runs. So a guard,
@@ -170,7 +172,9 @@ class NatsServer:
         return ""
 
     def start(self) -> None:
-        """Starts the server and waits until it greets a client. On a running server: no effect.
+        """Starts the server and waits until it greets a client, or answers its TLS handshake if that comes first.
+
+        On a running server: no effect.
 
         That greeting takes a connection, so the server's total of connections is 1 before any client came.
 
@@ -393,12 +397,29 @@ def _read_ports(directory: Path) -> tuple[int, str] | None:
 
 
 def _greets(port: int, deadline: float) -> bool:
-    """Whether the server sends its INFO line to a client that connects."""
+    """Whether the server sends its INFO line to a client that connects, or expects TLS before that and answers it."""
     line = b""
-    with contextlib.suppress(OSError), socket.create_connection((_HOST, port), timeout=1.0) as connection:
+    with contextlib.suppress(OSError), socket.create_connection((_HOST, port), timeout=_SILENCE_LIMIT) as connection:
         while b"\r\n" not in line and time.monotonic() < deadline:
-            received = connection.recv(65536)
+            try:
+                received = connection.recv(65536)
+            except TimeoutError:
+                if line:
+                    continue
+                return _answers_tls(connection)
             if not received:
                 break
             line += received
     return line.startswith(b"INFO ") and b"\r\n" in line
+
+
+def _answers_tls(connection: socket.socket) -> bool:
+    # Nothing is told to the server here, so whose certificate it has does not matter; and a server that wants one of
+    # the client refuses it only after the handshake.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    connection.settimeout(1.0)
+    with contextlib.suppress(OSError), context.wrap_socket(connection):
+        return True
+    return False

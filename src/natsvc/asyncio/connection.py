@@ -1,0 +1,379 @@
+"""natsvc's own connection on asyncio, as its users see it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Generator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+from natsvc.asyncio.driver import Driver, settle
+from natsvc.connecting import ConnectArguments, Preparation, prepare
+from natsvc.core import AwaitableSelf
+from natsvc.errors import NatsvcError, RequestTimeoutError, SubscriptionClosedError
+from natsvc.message import Data, Message
+from natsvc.wire.backlog import Backlog
+from natsvc.wire.timeouts import check_timeout
+
+__all__ = ["Connection", "Subscription", "connect"]
+
+_FLUSH_TIMEOUT = 10.0
+
+_FAILED_LEAVE_TIMEOUT = 5.0
+"""Seconds that leaving the block may take when it is left by an exception."""
+
+
+def connect(servers: str | Sequence[str] = "nats://127.0.0.1:4222", **options: Unpack[ConnectArguments]) -> Connection:
+    """Connect to NATS, by awaiting this or by `async with`.
+
+    Args:
+        servers: A URL such as `nats://user:password@host:4222` or `tls://host`, or several. A host, or
+            host:port, will do.
+        options: See [ConnectArguments][natsvc.ConnectArguments].
+
+    Raises:
+        ConfigError: An option breaks a rule.
+        AuthorizationError: The server does not accept the credentials.
+        NoServersError: No server could be connected to.
+    """
+    return Connection(prepare(servers, options))
+
+
+class Connection:
+    """One connection to NATS, made by `connect`.
+
+    Awaiting it connects and gives itself. As an async context manager it connects, and when the block is left it stops
+    the services on it, sends what is still to be sent, and closes. By an exception, that takes at most 5 seconds; by
+    cancellation or Ctrl-C, it closes at once.
+
+    When it breaks, it connects anew by itself, to the same or another server, and subscribes again.
+    """
+
+    def __init__(self, preparation: Preparation) -> None:
+        self._options = preparation.options
+        self._driver = Driver(preparation)
+        self._state = self._driver.state
+        self._loop = asyncio.get_running_loop()
+        self._subscriptions: set[Subscription] = set()
+        self._is_opened = False
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a server at the other end at the moment."""
+        return self._state.is_connected
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is closed for good."""
+        return self._state.is_closed
+
+    @property
+    def connected_url(self) -> str | None:
+        """The URL of the server, without credentials; None while there is none."""
+        return self._state.connected_url
+
+    @property
+    def server_info(self) -> Mapping[str, Any]:
+        """What the server last said of itself (its INFO); empty before the first has said something."""
+        return dict(self._state.server_info)
+
+    @property
+    def max_payload(self) -> int:
+        """The most bytes of headers and data that the server takes in one message."""
+        return self._state.max_payload
+
+    def new_inbox(self) -> str:
+        """Return a subject that nobody else uses, to be subscribed to for answers."""
+        return self._state.new_inbox()
+
+    async def publish(
+        self, subject: str, data: Data = b"", *, reply: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Publish a message. While disconnected it is kept, and sent after the reconnect.
+
+        It waits while the socket takes nothing more; it doesn't wait for the server, as `flush` does.
+
+        Args:
+            subject: Where to.
+            data: The body: bytes, or text, sent as UTF-8.
+            reply: Where answers go to. Default: none are expected.
+            headers: Headers of the message.
+
+        Raises:
+            SubjectError: A subject can't be published to.
+            HeaderError: A header can't be sent.
+            MaxPayloadError: Headers and data are more than the server takes.
+            OutboundBufferError: Disconnected, and more than `reconnect_buffer` would have to be kept.
+            ConnectionClosedError: The connection is closed.
+        """
+        self._state.publish(subject, data, reply, headers)
+        driver = self._driver
+        driver.send()
+        if driver.is_full:
+            await driver.room()
+
+    async def request(
+        self, subject: str, data: Data = b"", *, timeout: float | None = 5.0, headers: Mapping[str, str] | None = None
+    ) -> Message:
+        """Publish a request, and wait for its answer.
+
+        Args:
+            subject: Where to.
+            data: The body: bytes, or text, sent as UTF-8.
+            timeout: Seconds that the answer may take.
+            headers: Headers of the request.
+
+        Raises:
+            RequestTimeoutError: No answer came in time.
+            NoRespondersError: Nobody is subscribed to the subject.
+            NatsvcError: As `publish`.
+        """
+        limit = check_timeout("timeout", timeout, 5.0)
+        answer: asyncio.Future[Message] = self._loop.create_future()
+        reply = self._state.request(subject, data, headers, functools.partial(settle, answer))
+        timer = self._loop.call_later(limit, _expire, answer, f"the request to {subject!r} was not answered", limit)
+        driver = self._driver
+        try:
+            driver.send()
+            if driver.is_full:
+                await driver.room()
+            return await answer
+        finally:
+            timer.cancel()
+            self._state.forget_request(reply)
+
+    def subscribe(self, subject: str, *, queue: str | None = None) -> Subscription:
+        """Subscribe, ahead of everything that the task sends afterwards; it may be awaited, and needs not be.
+
+        Args:
+            subject: The subject; `*` stands for one token, `>` for the rest.
+            queue: The queue group to share the messages with. Default: none, every message comes.
+
+        Raises:
+            SubjectError: The subject or the queue group can't be subscribed to.
+            ConnectionClosedError: The connection is closed or being drained.
+        """
+        subscription = Subscription(self, subject, queue or "")
+        self._subscriptions.add(subscription)
+        return subscription
+
+    async def flush(self, timeout: float | None = _FLUSH_TIMEOUT) -> None:
+        """Return when the server has processed all that was sent; while disconnected, that is after the reconnect.
+
+        Args:
+            timeout: Seconds that it may take.
+
+        Raises:
+            RequestTimeoutError: It took longer.
+            ConnectionLostError: The connection broke meanwhile; what was sent may not have arrived.
+            ConnectionClosedError: The connection is closed.
+        """
+        limit = check_timeout("timeout", timeout, _FLUSH_TIMEOUT)
+        try:
+            async with asyncio.timeout(limit):
+                await self._driver.ping()
+        except TimeoutError:
+            raise RequestTimeoutError(f"the server has not confirmed within {limit:g} s") from None
+
+    async def drain(self) -> None:
+        """Stop the services on the connection, take what subscriptions still get, send all there is, and close.
+
+        Subscriptions end when what they hold has been taken from them, which may take `drain_timeout`. Cancelled, it
+        closes at once.
+
+        Raises:
+            ConnectionClosedError: The connection is closed.
+        """
+        self._state.check_open()
+        try:
+            await self._stop_services()
+            self._state.is_draining = True
+            subscriptions = list(self._subscriptions)
+            for subscription in subscriptions:
+                subscription._leave()
+            await self._driver.confirm()
+            for subscription in subscriptions:
+                subscription._end()
+            with_messages = [subscription._emptied.wait() for subscription in subscriptions]
+            if with_messages:
+                async with asyncio.timeout(self._options.drain_timeout):
+                    await asyncio.gather(*with_messages)
+            await self._driver.confirm()
+        except TimeoutError:
+            self._driver.report(RequestTimeoutError("not all messages were taken from their subscriptions in time"))
+        finally:
+            self._driver.close()
+        await self._driver.has_closed()
+
+    async def close(self) -> None:
+        """Write what is still to be written, and close: services and subscriptions on it end at once.
+
+        Again: no effect.
+        """
+        self._driver.close()
+        await self._driver.has_closed()
+
+    async def reconnect(self) -> None:
+        """Leave the server, and connect anew without waiting; `flush` waits until that is done.
+
+        Raises:
+            ConnectionClosedError: The connection is closed.
+        """
+        self._driver.reconnect()
+
+    async def _stop_services(self) -> None:
+        listeners = list(self._driver.listeners)
+        if listeners:
+            await asyncio.gather(*(listener.drain() for listener in listeners))
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self.__aenter__().__await__()
+
+    async def __aenter__(self) -> Self:
+        if not self._is_opened:
+            self._is_opened = True
+            await self._driver.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None or isinstance(error, Exception):
+                async with asyncio.timeout(None if error is None else _FAILED_LEAVE_TIMEOUT):
+                    await self._stop_services()
+                    if not self.is_closed:
+                        await self._driver.confirm()
+        except (TimeoutError, NatsvcError):
+            pass
+        finally:
+            self._driver.close()
+        await self._driver.has_closed()
+
+
+class Subscription(AwaitableSelf):
+    """A subscription: an async iterator of its messages, made by `Connection.subscribe`.
+
+    It holds up to `max_pending_messages` and `max_pending_bytes` that nobody has taken. What comes when it is full is
+    dropped and counted, and SlowConsumerError reported to `on_error`. As an async context manager it unsubscribes when
+    the block is left.
+    """
+
+    def __init__(self, connection: Connection, subject: str, queue_group: str) -> None:
+        options = connection._options
+        self._connection = connection
+        self._driver = connection._driver
+        self._backlog = Backlog(subject, options.max_pending_messages, options.max_pending_bytes)
+        self._arrived = asyncio.Event()
+        self._emptied = asyncio.Event()
+        self._state = self._driver.state.subscribe(subject, queue_group, self._receive, self._end)
+        self._driver.send()
+
+    @property
+    def subject(self) -> str:
+        """What it is subscribed to."""
+        return self._state.subject
+
+    @property
+    def queue_group(self) -> str:
+        """The queue group, "" for none."""
+        return self._state.queue_group
+
+    @property
+    def dropped(self) -> int:
+        """How many messages were dropped because it was full."""
+        return self._backlog.dropped
+
+    async def receive(self, timeout: float | None = None) -> Message:
+        """Return the next message.
+
+        Args:
+            timeout: Seconds to wait for one. Default: for ever.
+
+        Raises:
+            RequestTimeoutError: None came in time.
+            SubscriptionClosedError: The subscription has ended, and all its messages have been taken.
+            NatsvcError: What ended it: PermissionsError, ConnectionClosedError.
+        """
+        limit = None if timeout is None else check_timeout("timeout", timeout, 0)
+        try:
+            async with asyncio.timeout(limit):
+                message = await self._next()
+        except TimeoutError:
+            raise RequestTimeoutError(f"no message on {self.subject!r} within {limit:g} s") from None
+        if message is None:
+            raise SubscriptionClosedError(f"the subscription to {self.subject!r} has ended")
+        return message
+
+    async def unsubscribe(self) -> None:
+        """Unsubscribe, and drop the messages that nobody has taken. Again: no effect."""
+        self._driver.state.forget(self._state)
+        self._driver.send()
+        self._backlog.clear()
+        self._end()
+
+    async def drain(self) -> None:
+        """Unsubscribe; return when all is there that was sent until the server took note.
+
+        What is there can still be taken.
+        """
+        self._leave()
+        await self._driver.confirm()
+        self._end()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Message:
+        message = await self._next()
+        if message is None:
+            raise StopAsyncIteration
+        return message
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.unsubscribe()
+
+    async def _next(self) -> Message | None:
+        """Return the next message; None if none will come."""
+        backlog = self._backlog
+        while (message := backlog.take()) is None:
+            if backlog.is_ended:
+                self._emptied.set()
+                if backlog.error is not None:
+                    raise backlog.error
+                return None
+            self._arrived.clear()
+            await self._arrived.wait()
+        return message
+
+    def _receive(self, message: Message) -> None:
+        error = self._backlog.put(message)
+        if error is None:
+            self._arrived.set()
+        else:
+            self._driver.report(error)
+
+    def _leave(self) -> None:
+        self._driver.state.unsubscribe(self._state)
+        self._driver.send()
+
+    def _end(self, error: BaseException | None = None) -> None:
+        self._driver.state.forget(self._state)
+        self._backlog.end(error)
+        self._arrived.set()
+        if not self._backlog:
+            self._emptied.set()
+        self._connection._subscriptions.discard(self)
+
+    def __repr__(self) -> str:
+        return f"<Subscription to {self.subject!r}, {len(self._backlog)} messages to be taken>"
+
+
+def _expire(answer: asyncio.Future[Any], what: str, limit: float) -> None:
+    settle(answer, RequestTimeoutError(f"{what} within {limit:g} s"))

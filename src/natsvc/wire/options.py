@@ -1,0 +1,402 @@
+"""Where to connect and how: the options of a connection, plain values that are checked when they are made.
+
+Names, defaults and meaning are those of ADR-40 and nats.go. URLs and options hold secrets, and many of them end in
+logs; so no repr shows one, and an error about a value that may hold one doesn't show the value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from urllib.parse import unquote_to_bytes
+
+from natsvc.errors import ConfigError
+from natsvc.wire.auth import HIDDEN, check_seed, load_nkeys, parse_creds
+
+__all__ = ["DEFAULT_PORT", "ConnectOptions", "ServerAddress", "discovered_server", "parse_servers"]
+
+DEFAULT_PORT = 4222
+"""Where a NATS server listens when nobody says otherwise."""
+
+MAX_SECONDS = 1_000_000_000
+"""The longest time that an option may be, some thirty years."""
+
+MAX_INBOX_PREFIX = 1024
+"""So many bytes an inbox prefix may have: a command line of 4,096 must hold more than the reply subject."""
+
+_SEPARATORS = re.compile(r"[\x00-\x20\x7f]")
+_LITERAL_SUBJECT = re.compile(r"[^\x00-\x20\x7f.*>]+(?:\.[^\x00-\x20\x7f.*>]+)*")
+_HOST = re.compile(r"[\w-]+(?:\.[\w-]+)*\.?")
+_PORT = re.compile(r"[0-9]{1,5}")
+_PERCENT_ENCODED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ServerAddress:
+    """A server: where it is, and what its URL says of how to connect to it.
+
+    Attributes:
+        scheme: "nats" or "tls"; the latter demands TLS of this server.
+        host: A host name, or an IP address without brackets.
+        port: The TCP port.
+        user: The user name of the URL, percent-decoded, or None.
+        password: Its password, or None. May be empty.
+        token: Its token: what stands before an @ without a colon, or None.
+        tls_name: The name that the server's certificate must be for. Default: the host.
+    """
+
+    scheme: str
+    host: str
+    port: int = DEFAULT_PORT
+    user: str | None = None
+    password: str | None = None
+    token: str | None = None
+    tls_name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.tls_name:
+            _set(self, "tls_name", self.host)
+
+    @property
+    def url(self) -> str:
+        """The URL without credentials, for people and logs."""
+        host = f"[{self.host.replace('%', '%25')}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether the URL has a user or a token."""
+        return self.user is not None or self.token is not None
+
+    def __repr__(self) -> str:
+        return f"<ServerAddress {self.url}>"
+
+
+def parse_servers(servers: str | Sequence[str], *, field: str = "servers") -> tuple[ServerAddress, ...]:
+    """Return the servers that URLs name, each once, in their order.
+
+    A URL is `host`, `host:port`, or either with `nats://` or `tls://`, and with `user:password@` or `token@` before the
+    host, where special characters are percent-encoded. IPv6 addresses stand in brackets. The default port is 4222.
+
+    Args:
+        servers: One URL, several separated by commas, or a sequence of URLs.
+        field: What it is called in an error.
+
+    Raises:
+        ConfigError: There is no URL, or one of them can't be read. It doesn't show a URL that has credentials.
+    """
+    if isinstance(servers, str):
+        urls: Sequence[object] = [url for one in servers.split(",") if (url := one.strip(" "))]
+    elif isinstance(servers, Sequence) and not isinstance(servers, (bytes, bytearray, memoryview)):
+        urls = servers
+    else:
+        raise ConfigError(field, type(servers), "must be a URL, or a sequence of URLs")
+    if not urls:
+        raise ConfigError(field, servers, "must have at least one URL")
+    return tuple(dict.fromkeys(_parse(f"{field}[{index}]", url) for index, url in enumerate(urls)))
+
+
+def discovered_server(url: object, learned_from: ServerAddress) -> ServerAddress:
+    """Return a server of an INFO's `connect_urls`.
+
+    It inherits scheme and credentials of the server that named it, and if it is an IP address, which certificates
+    rarely hold, its TLS name too (as in nats.go).
+
+    Args:
+        url: An entry of `connect_urls`: `host:port`.
+        learned_from: The server that sent the INFO.
+
+    Raises:
+        ConfigError: It is not of that form.
+    """
+    if not isinstance(url, str) or "@" in url or "://" in url:
+        raise ConfigError("connect_urls", HIDDEN, "must be host:port")
+    found = _parse("connect_urls", f"{learned_from.scheme}://{url}")
+    return dataclasses.replace(
+        found,
+        user=learned_from.user,
+        password=learned_from.password,
+        token=learned_from.token,
+        tls_name=learned_from.tls_name if _is_ip_address(found.host) else found.host,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectOptions:
+    """The options of a connection (ADR-40, "Client options").
+
+    At most one of user (with password), token, nkey_seed and creds may be given; credentials in a URL come before them
+    for that server. None means "not given" everywhere.
+
+    Attributes:
+        servers: A URL, several separated by commas, or a sequence of URLs; see `parse_servers`.
+        addresses: The servers that these URLs name; not to be given.
+        name: What the server calls this connection in its monitoring.
+        user: A user name.
+        password: The user's password.
+        token: A token, instead of a user.
+        nkey_seed: The seed of a user's nkey, SUA…; needs the extra `natsvc[nkeys]`.
+        creds: The content of a `.creds` file, which holds a JWT and a seed; needs the extra `natsvc[nkeys]`.
+        tls: Demand TLS of every server, whether it demands it itself or not.
+        tls_context: The front-end's TLS settings; not looked at here. Given, TLS is demanded.
+        tls_handshake_first: Start with the TLS handshake rather than wait for the server's INFO. TLS is then demanded.
+        tls_hostname: The name that the certificates of all servers must be for. Default: each server's own.
+        allow_reconnect: Connect again when a connection has broken. Off, the first break closes for good.
+        max_reconnects: How many attempts at each server may fail between two connections. None: no limit.
+        reconnect_wait: Seconds until a server is tried again. They double with each failure.
+        reconnect_max_wait: Seconds that this doubling ends at. A longer reconnect_wait stays as it is.
+        reconnect_jitter: Up to so many seconds are added at random.
+        reconnect_jitter_tls: The same for servers of which TLS is demanded, for there a reconnect costs more.
+        connect_timeout: Seconds that one attempt, handshake included, may take.
+        retry_on_failed_connect: Go on as after a lost connection when no server could be connected to at first.
+        ignore_auth_errors: Try again also where a server has refused the credentials twice in the same words.
+        ignore_discovered_servers: Use the given servers only, and none that they name.
+        randomize: Try the servers in random order.
+        ping_interval: Seconds between two PINGs.
+        max_pings_out: So many PINGs may be unanswered; one more, and the connection is stale.
+        inbox_prefix: What the subjects of replies begin with: subject tokens without wildcards.
+        no_echo: Don't receive what was published on this connection.
+        reconnect_buffer: How many bytes may be published while disconnected. 0: none.
+        max_inbound_payload: How many bytes of headers and data a message that comes in may have.
+        max_pending_messages: How many messages may wait in one subscription.
+        max_pending_bytes: How many bytes they may have.
+        drain_timeout: Seconds that `drain()` may take.
+
+    Raises:
+        ConfigError: A value breaks one of these rules. It shows no secret.
+    """
+
+    servers: str | Sequence[str] = field(repr=False)
+    _: KW_ONLY
+    addresses: tuple[ServerAddress, ...] = field(init=False)
+    name: str | None = None
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    nkey_seed: str | bytes | None = field(default=None, repr=False)
+    creds: str | bytes | None = field(default=None, repr=False)
+    tls: bool = False
+    tls_context: object | None = None
+    tls_handshake_first: bool = False
+    tls_hostname: str | None = None
+    allow_reconnect: bool = True
+    max_reconnects: int | None = None
+    reconnect_wait: float = 2.0
+    reconnect_max_wait: float = 30.0
+    reconnect_jitter: float = 0.1
+    reconnect_jitter_tls: float = 1.0
+    connect_timeout: float = 2.0
+    retry_on_failed_connect: bool = False
+    ignore_auth_errors: bool = False
+    ignore_discovered_servers: bool = False
+    randomize: bool = True
+    ping_interval: float = 120.0
+    max_pings_out: int = 2
+    inbox_prefix: str = "_INBOX"
+    no_echo: bool = False
+    reconnect_buffer: int = 8 * 1024 * 1024
+    max_inbound_payload: int = 64 * 1024 * 1024
+    max_pending_messages: int = 65_536
+    max_pending_bytes: int = 64 * 1024 * 1024
+    drain_timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        _fill_in(self)
+        _set(self, "addresses", parse_servers(self.servers, field=_named("servers")))
+        _check_texts(self)
+        _check_credentials(self)
+        _check_switches(self)
+        _check_numbers(self)
+
+    def requires_tls(self, address: ServerAddress) -> bool:
+        """Whether a server may be talked to over TLS only, whatever its INFO says."""
+        return self.tls or self.tls_context is not None or self.tls_handshake_first or address.scheme == "tls"
+
+    def tls_name(self, address: ServerAddress) -> str:
+        """The name that a server's certificate must be for."""
+        return self.tls_hostname or address.tls_name
+
+
+def _set(value: object, name: str, content: object) -> None:
+    object.__setattr__(value, name, content)  # the dataclass is frozen for everyone else
+
+
+def _named(name: str) -> str:
+    return f"ConnectOptions.{name}"
+
+
+def _fill_in(options: ConnectOptions) -> None:
+    """Put the default in the place of None, which means "not given"."""
+    for one in dataclasses.fields(options):
+        if one.init and one.default is not dataclasses.MISSING and getattr(options, one.name) is None:
+            _set(options, one.name, one.default)
+
+
+def _check_texts(options: ConnectOptions) -> None:
+    for name in ("name", "user", "password", "token", "tls_hostname"):
+        value = getattr(options, name)
+        shown = HIDDEN if name in ("password", "token") else value
+        if value is not None and not _is_text(value):
+            raise ConfigError(_named(name), shown, "must be a str with a UTF-8 form")
+        if value == "" and name != "password":
+            raise ConfigError(_named(name), shown, "must not be empty: leave it out (or None)")
+    if options.tls_hostname is not None and _SEPARATORS.search(options.tls_hostname):
+        raise ConfigError(_named("tls_hostname"), options.tls_hostname, "must not contain blanks or control characters")
+    prefix = options.inbox_prefix
+    if not _is_text(prefix) or not _LITERAL_SUBJECT.fullmatch(prefix):
+        raise ConfigError(_named("inbox_prefix"), prefix, "must be subject tokens between single dots, no * and no >")
+    if len(prefix.encode()) > MAX_INBOX_PREFIX:
+        raise ConfigError(_named("inbox_prefix"), prefix, f"must not be longer than {MAX_INBOX_PREFIX} bytes")
+
+
+def _check_credentials(options: ConnectOptions) -> None:
+    if options.password is not None and options.user is None:
+        raise ConfigError(_named("password"), HIDDEN, "must have a user with it")
+    ways = [name for name in ("user", "token", "nkey_seed", "creds") if getattr(options, name) is not None]
+    if len(ways) > 1:
+        raise ConfigError(_named(ways[1]), HIDDEN, f"must not be given together with {ways[0]}: one of them is enough")
+    if options.nkey_seed is not None:
+        check_seed(_named("nkey_seed"), options.nkey_seed)
+        load_nkeys(_named("nkey_seed"))
+    if options.creds is not None:
+        parse_creds(options.creds, field=_named("creds"))
+        load_nkeys(_named("creds"))
+
+
+def _check_switches(options: ConnectOptions) -> None:
+    for one in dataclasses.fields(options):
+        value = getattr(options, one.name)
+        if isinstance(one.default, bool) and not isinstance(value, bool):
+            raise ConfigError(_named(one.name), value, "must be True or False")
+
+
+def _check_numbers(options: ConnectOptions) -> None:
+    for name in ("connect_timeout", "ping_interval", "drain_timeout"):
+        value = getattr(options, name)
+        if not _is_number(value, int, float) or not 0 < value <= MAX_SECONDS:
+            raise ConfigError(_named(name), value, f"must be seconds, greater than 0 and at most {MAX_SECONDS}")
+    for name in ("reconnect_wait", "reconnect_max_wait", "reconnect_jitter", "reconnect_jitter_tls"):
+        value = getattr(options, name)
+        if not _is_number(value, int, float) or not 0 <= value <= MAX_SECONDS:
+            raise ConfigError(_named(name), value, f"must be seconds, at least 0 and at most {MAX_SECONDS}")
+    for name, least in (
+        ("max_pings_out", 1),
+        ("reconnect_buffer", 0),
+        ("max_inbound_payload", 1),
+        ("max_pending_messages", 1),
+        ("max_pending_bytes", 1),
+    ):
+        value = getattr(options, name)
+        if not _is_number(value, int) or value < least:
+            raise ConfigError(_named(name), value, f"must be an int of at least {least}")
+    most = options.max_reconnects
+    if most is not None and (not _is_number(most, int) or most < 0):
+        raise ConfigError(_named("max_reconnects"), most, "must be an int of at least 0, or None: no limit")
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _is_text(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _parse(where: str, url: object) -> ServerAddress:
+    if not isinstance(url, str):
+        raise ConfigError(where, type(url), "must be a str: a URL")
+    shown = HIDDEN if "@" in url else url
+    if _SEPARATORS.search(url):
+        raise ConfigError(where, shown, "must not contain blanks or control characters")
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, rest = "nats", url
+    scheme = scheme.lower()
+    if scheme in ("ws", "wss"):
+        raise ConfigError(where, shown, "must begin with nats:// or tls://; WebSocket is not supported")
+    if scheme not in ("nats", "tls"):
+        raise ConfigError(where, shown, "must begin with nats:// or tls://, or with the host")
+    authority, _, path = rest.partition("/")
+    if path:
+        raise ConfigError(where, shown, "must end with host and port; within credentials, / is written as %2F")
+    credentials, at, location = authority.rpartition("@")
+    user, password, token = _parse_credentials(where, credentials) if at else (None, None, None)
+    host, port = _parse_location(where, location, hidden=bool(at))
+    return ServerAddress(scheme, host, port, user, password, token)
+
+
+def _parse_credentials(where: str, credentials: str) -> tuple[str | None, str | None, str | None]:
+    """Return user, password and token."""
+    first, colon, second = credentials.partition(":")
+    parts = [_percent_decoded(one) for one in (first, second)]
+    if None in parts:
+        raise ConfigError(where, HIDDEN, "must have credentials that are UTF-8, percent-encoded; % is written as %25")
+    if not parts[0]:
+        raise ConfigError(where, HIDDEN, "must have a user or a token before its @")
+    return (parts[0], parts[1], None) if colon else (None, None, parts[0])
+
+
+def _percent_decoded(text: str) -> str | None:
+    # None rather than an exception: one that tells what can't be decoded would carry a secret along.
+    if not _PERCENT_ENCODED.fullmatch(text) or not _is_text(text):
+        return None
+    try:
+        return unquote_to_bytes(text).decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _parse_location(where: str, location: str, *, hidden: bool) -> tuple[str, int]:
+    """Return host and port.
+
+    A port that is none may be a password whose host is missing, so an error doesn't show it.
+    """
+    bracket = location.startswith("[")
+    if bracket:
+        name, closing, behind = location[1:].partition("]")
+        host = _ipv6_address(name.replace("%25", "%", 1)) if closing else None
+        colon, port = behind[:1], behind[1:]
+    else:
+        name, colon, port = location.partition(":")
+        host = name.lower() if _is_host_name(name) else None
+    if host is None:
+        rule = "must have a host: a name, an IPv4 address, or an IPv6 address in brackets"
+        raise ConfigError(where, HIDDEN if hidden or (colon and not bracket) else location, rule)
+    if colon not in ("", ":") or (port and not (_PORT.fullmatch(port) and 0 < int(port) < 65536)):
+        rule = "must be followed by nothing or a port from 1 to 65535; an IPv6 address stands in brackets"
+        raise ConfigError(where, HIDDEN if hidden else host, rule)
+    return host, int(port) if port else DEFAULT_PORT
+
+
+def _is_host_name(name: str) -> bool:
+    if not _HOST.fullmatch(name):
+        return False
+    try:
+        name.encode("idna")  # what the system's resolver will be asked for: labels of 1 to 63 bytes
+    except UnicodeError:
+        return False
+    return True
+
+
+def _ipv6_address(text: str) -> str | None:
+    try:
+        return str(ipaddress.IPv6Address(text))
+    except ValueError:
+        return None
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

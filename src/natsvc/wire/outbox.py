@@ -1,0 +1,64 @@
+"""What waits to be sent: for the socket while there is one, for the reconnect while there is none.
+
+Of its commands, only publications outlive a connection; the others are made anew for the next one.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Outbox"]
+
+_PUBLICATIONS = (b"PUB ", b"HPUB ")
+
+
+class Outbox:
+    """Commands to be sent, in their order.
+
+    Attributes:
+        commands: The commands.
+        size: How many bytes they have.
+    """
+
+    __slots__ = ("commands", "size")
+
+    def __init__(self) -> None:
+        self.commands: list[bytes] = []
+        self.size = 0
+
+    def add(self, command: bytes) -> None:
+        """Send a command after all others."""
+        self.commands.append(command)
+        self.size += len(command)
+
+    def take(self) -> bytes:
+        """Return all commands, and forget them."""
+        commands = self.commands
+        data = commands[0] if len(commands) == 1 else b"".join(commands)
+        commands.clear()
+        self.size = 0
+        return data
+
+    def connection_lost(self) -> None:
+        """Forget what was of the lost connection only. What is still here was certainly not sent."""
+        self._replace([command for command in self.commands if command.startswith(_PUBLICATIONS)])
+
+    def connection_made(self, first: list[bytes], max_payload: int) -> list[int]:
+        """Put commands before those that wait; return the sizes of the publications that this server won't take."""
+        refused = []
+        taken = first
+        for command in self.commands:
+            size = _payload_size(command)
+            if size <= max_payload:
+                taken.append(command)
+            else:
+                refused.append(size)
+        self._replace(taken)
+        return refused
+
+    def _replace(self, commands: list[bytes]) -> None:
+        self.commands = commands
+        self.size = sum(map(len, commands))
+
+
+def _payload_size(command: bytes) -> int:
+    """How many bytes of headers and data a publication carries: the last of its arguments."""
+    return int(command[: command.index(b"\r\n")].rpartition(b" ")[2])

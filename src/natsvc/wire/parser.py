@@ -1,0 +1,327 @@
+"""What the server sends, from bytes to events: the same events wherever the stream is cut, and never an exception.
+
+A chunk is read once, from front to back, by a BytesIO, whose `readline` and `read` find and cut in C. A message's line,
+as servers write it, takes a short way; every other spelling that the protocol allows, and all that it doesn't, is
+judged by `_parse`, so that the short way may give up at any doubt.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import json
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from natsvc.errors import ProtocolError
+from natsvc.message import Message
+
+__all__ = [
+    "MAX_INBOUND_PAYLOAD",
+    "MAX_INFO_LINE",
+    "MAX_LINE",
+    "OK",
+    "PING",
+    "PONG",
+    "ErrorReport",
+    "Event",
+    "Info",
+    "Parser",
+    "Verb",
+]
+
+MAX_INBOUND_PAYLOAD = 64 * 1024 * 1024
+"""The largest message that is taken unless told otherwise, in bytes of headers and data."""
+
+MAX_LINE = 64 * 1024
+"""The longest line other than INFO, in bytes with its CRLF; what a server takes itself is 4 KiB by default."""
+
+MAX_INFO_LINE = 1024 * 1024
+"""The longest INFO line, in bytes with its CRLF; it may name all servers of a cluster."""
+
+_MAX_DIGITS = 20
+"""The longest number, in digits: those of an unsigned integer of 64 bits."""
+
+_READY_NUMBERS = 1024
+"""So many numbers, from 0, are looked up rather than read."""
+
+_CRLF = b"\r\n"
+_CRLF_TEXT = "\r\n"
+_INFO_STARTS = (b"INFO ", b"INFO\t")
+
+
+class Verb(enum.Enum):
+    """The commands that say all they say by their name."""
+
+    PING = "PING"
+    PONG = "PONG"
+    OK = "+OK"
+
+
+PING: Final = Verb.PING
+"""The server wants a PONG."""
+
+PONG: Final = Verb.PONG
+"""The answer to the oldest PING that has had none."""
+
+OK: Final = Verb.OK
+"""The server has taken a command; it says so in verbose mode only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """The server introduces itself, or tells what has changed (INFO).
+
+    Attributes:
+        data: The fields as they came: neither their names nor their values are checked.
+    """
+
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReport:
+    r"""The server complains (-ERR).
+
+    Attributes:
+        text: Its words, without the quotes around them; what isn't UTF-8 is shown as `\xff`.
+    """
+
+    text: str
+
+
+Event: TypeAlias = tuple[int, Message] | Info | ErrorReport | Verb | ProtocolError
+"""What has come. A message comes with the number of its subscription (sid), in a bare tuple: this is the hot path."""
+
+
+class _Head(NamedTuple):
+    """What the line before a message says; a header size of None is a MSG."""
+
+    sid: int
+    subject: str
+    reply: str
+    header_size: int | None
+    size: int
+
+
+class _Numbers(dict[str, int]):
+    """The numbers from 0 to a limit by how they are written; the small ones are ready, the others are read when asked.
+
+    Args:
+        limit: The largest number there is.
+        ending: What must follow the digits.
+    """
+
+    __slots__ = ("_ending", "_limit")
+
+    def __init__(self, limit: int, ending: str = "") -> None:
+        super().__init__((f"{number}{ending}", number) for number in range(min(_READY_NUMBERS, limit + 1)))
+        self._limit = limit
+        self._ending = ending
+
+    def __missing__(self, written: str) -> int:
+        digits = written.removesuffix(self._ending)
+        # int() would also take signs, underscores, blanks and the digits of every script.
+        if written.endswith(self._ending) and digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS:
+            number = int(digits)
+            if number <= self._limit:
+                return number
+        raise ValueError(f"a number that is not one from 0 to {self._limit}")
+
+
+_numbers = functools.lru_cache(maxsize=8)(_Numbers)
+"""The tables are the same for all connections with the same limit."""
+
+_DECIMALS: Final = _numbers(10**_MAX_DIGITS - 1)
+
+
+class Parser:
+    """The reading side of one connection: bytes in, events out.
+
+    Args:
+        max_inbound_payload: The largest message that is taken, in bytes of headers and data. Default: 64 MiB.
+    """
+
+    __slots__ = ("_enough", "_head", "_is_broken", "_sizes", "_unfinished")
+
+    def __init__(self, *, max_inbound_payload: int = MAX_INBOUND_PAYLOAD) -> None:
+        self._sizes = _numbers(max_inbound_payload, _CRLF_TEXT)
+        self._is_broken = False
+        self._unfinished: BytesIO | None = None  # the start of a line, or what of a message has come after its line
+        self._head: _Head | None = None  # the line of that message
+        self._enough = 0  # with so many bytes the message is whole, or the line too long
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes are kept until the rest of their line or message has come."""
+        return 0 if self._unfinished is None else self._unfinished.tell()
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take the next bytes of the stream and return what they complete, in order.
+
+        Nothing is raised, whatever the bytes. Where they break the protocol or a limit, a ProtocolError is the last
+        event of the stream: nothing is read after it, for nothing tells what that would be.
+        """
+        events: list[Event] = []
+        if self._is_broken:
+            return events
+        stream, head = self._unfinished, self._head
+        if stream is None:
+            stream = BytesIO(data)
+        else:
+            stream.write(data)
+            if stream.tell() < self._enough and (head is not None or b"\n" not in data):
+                return events
+            stream.seek(0)
+            self._unfinished = self._head = None
+        if head is None or self._read_message(head, stream, events):
+            self._read_commands(stream, events)
+        return events
+
+    def _read_commands(self, stream: BytesIO, events: list[Event]) -> None:
+        """Read to the end of the stream; stop where a command is unfinished or none."""
+        append, readline, read = events.append, stream.readline, stream.read
+        numbers, sizes, new_message = _DECIMALS, self._sizes, Message.__new__
+        header_size: int | None
+        while line := readline(MAX_LINE):
+            try:
+                text = line.decode()
+                match text.split(" "):
+                    case ["MSG", subject, sid_digits, reply, size_digits]:
+                        header_size = None
+                    case ["MSG", subject, sid_digits, size_digits]:
+                        reply, header_size = "", None
+                    case ["HMSG", subject, sid_digits, reply, header_digits, size_digits]:
+                        header_size = numbers[header_digits]
+                    case ["HMSG", subject, sid_digits, header_digits, size_digits]:
+                        reply, header_size = "", numbers[header_digits]
+                    case _:
+                        raise ValueError
+                sid, size = numbers[sid_digits], sizes[size_digits]
+                if not subject or "\t" in text or (header_size is not None and header_size > size):
+                    raise ValueError
+            except ValueError:
+                if self._read_command(line, stream, events):
+                    continue
+                return
+            if header_size is None:
+                block, data = None, read(size)
+            else:
+                block, data = read(header_size), read(size - header_size)
+            end = read(2)
+            if end != _CRLF:
+                self._stop(_Head(sid, subject, reply, header_size, size), (block or b"") + data, end, events)
+                return
+            # A third of the time that the constructor takes.
+            message = new_message(Message)
+            message.subject = subject
+            message.data = data
+            message.reply = reply
+            message._headers = block
+            append((sid, message))
+
+    def _read_command(self, line: bytes, stream: BytesIO, events: list[Event]) -> bool:
+        """Read one command, however it is spelled; return whether the next one can be read."""
+        if not line.endswith(b"\n"):
+            limit = MAX_LINE
+            if line[:5].upper() in _INFO_STARTS:
+                limit = MAX_INFO_LINE
+                line += stream.readline(limit - len(line))
+            if not line.endswith(b"\n"):
+                if len(line) < limit:
+                    self._keep(line, enough=limit)
+                else:
+                    self._break(f"a line of more than {limit} bytes", line, events)
+                return False
+        try:
+            command = _parse(line, self._sizes)
+        except ValueError as error:
+            self._break(str(error), line, events)
+            return False
+        if isinstance(command, _Head):
+            return self._read_message(command, stream, events)
+        events.append(command)
+        return True
+
+    def _read_message(self, head: _Head, stream: BytesIO, events: list[Event]) -> bool:
+        """Read what comes after a message's line; return whether the next command can be read."""
+        sid, subject, reply, header_size, size = head
+        block = None if header_size is None else stream.read(header_size)
+        data = stream.read(size - (header_size or 0))
+        end = stream.read(len(_CRLF))
+        if end != _CRLF:
+            self._stop(head, (block or b"") + data, end, events)
+            return False
+        events.append((sid, Message(subject, data, reply=reply, headers=block)))
+        return True
+
+    def _stop(self, head: _Head, content: bytes, end: bytes, events: list[Event]) -> None:
+        """Stop at a message that is not whole, or that goes on where it should end."""
+        if len(end) < len(_CRLF):
+            self._keep(content + end, enough=head.size + len(_CRLF), head=head)
+        else:
+            self._break(f"a message of {head.size} bytes that is not followed by CRLF", end, events)
+
+    def _keep(self, start: bytes, *, enough: int, head: _Head | None = None) -> None:
+        self._unfinished = BytesIO()
+        self._unfinished.write(start)
+        self._enough = enough
+        self._head = head
+
+    def _break(self, problem: str, received: bytes, events: list[Event]) -> None:
+        self._is_broken = True
+        events.append(ProtocolError(problem, received))
+
+
+def _parse(line: bytes, sizes: _Numbers) -> _Head | Info | ErrorReport | Verb:
+    """Read a whole line, or raise a ValueError that names the rule it breaks."""
+    if not line.endswith(_CRLF):
+        raise ValueError("a line that does not end in CRLF")
+    line = line.removesuffix(_CRLF)
+    verb = line.replace(b"\t", b" ").partition(b" ")[0]
+    rest = line[len(verb) :].strip(b" \t")
+    match verb.upper():
+        case b"MSG" | b"HMSG" as name:
+            arguments = rest.decode("utf-8", "surrogateescape").replace("\t", " ").split(" ")
+            return _parse_head(name.decode(), [argument for argument in arguments if argument], sizes)
+        case b"PING" | b"PONG" | b"+OK" as name:
+            if rest:
+                raise ValueError(f"{name.decode()} with arguments")
+            return Verb(name.decode())
+        case b"-ERR":
+            return ErrorReport(rest.decode("utf-8", "backslashreplace").removeprefix("'").removesuffix("'"))
+        case b"INFO":
+            return Info(_parse_fields(rest))
+        case _:
+            raise ValueError("an unknown command")
+
+
+def _parse_head(verb: str, arguments: list[str], sizes: _Numbers) -> _Head:
+    header_digits: str | None = None
+    match [verb, *arguments]:
+        case ["MSG", subject, sid_digits, reply, size_digits]:
+            pass
+        case ["MSG", subject, sid_digits, size_digits]:
+            reply = ""
+        case ["HMSG", subject, sid_digits, reply, header_digits, size_digits]:
+            pass
+        case ["HMSG", subject, sid_digits, header_digits, size_digits]:
+            reply = ""
+        case _:
+            raise ValueError(f"{verb} with {len(arguments)} arguments")
+    sid, size = _DECIMALS[sid_digits], sizes[size_digits + _CRLF_TEXT]
+    header_size = None if header_digits is None else _DECIMALS[header_digits]
+    if header_size is not None and header_size > size:
+        raise ValueError("a header block larger than the whole message")
+    return _Head(sid, subject, reply, header_size, size)
+
+
+def _parse_fields(text: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(text.decode())
+    except (ValueError, RecursionError):  # also the number that is too long for int(), and nesting without end
+        fields = None
+    if not isinstance(fields, dict):
+        raise ValueError("INFO without a JSON object")
+    return fields
