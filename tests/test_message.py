@@ -68,3 +68,16 @@ def test_the_size_stays_the_same_when_headers_have_been_read() -> None:
 def test_the_repr_shows_subject_reply_and_size_but_no_data() -> None:
     assert repr(Message("a", b"secret", reply="r")) == "<Message subject='a', reply='r', 6 bytes>"
     assert repr(Message("a", b"secret")) == "<Message subject='a', 6 bytes>"
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (Message("a", b"", headers=b"NATS/1.0 503\r\n\r\n"), True),
+        (Message("a", b"x", headers=b"NATS/1.0 503\r\n\r\n"), False),
+        (Message("a", b"", headers=b"NATS/1.0 408\r\n\r\n"), False),
+        (Message("a", b""), False),
+    ],
+)
+def test_no_responders_are_told_by_a_status_without_data(message: Message, expected: bool) -> None:
+    assert message.says_no_responders is expected

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from natsvc.headers import Headers
+from natsvc.headers import STATUS_HEADER, Headers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +16,8 @@ __all__ = ["Data", "Delivery", "Message", "encode_data"]
 
 Data: TypeAlias = bytes | bytearray | memoryview | str | None
 """What a message's body may be given as; text is sent as UTF-8, None is an empty body."""
+
+_NO_RESPONDERS = "503"
 
 
 class Delivery(Protocol):
@@ -98,6 +100,11 @@ class Message:
         if isinstance(headers, bytes):
             return len(self.data) + len(headers)
         return len(self.data) + len(self.headers.encode())
+
+    @property
+    def says_no_responders(self) -> bool:
+        """Whether it is the server's word that nobody is subscribed to a request's subject (ADR-4, status 503)."""
+        return not self.data and self.headers.get(STATUS_HEADER) == _NO_RESPONDERS
 
     def __repr__(self) -> str:
         reply = f", reply={self.reply!r}" if self.reply else ""

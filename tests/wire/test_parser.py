@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from natsvc.errors import ProtocolError
@@ -606,6 +606,7 @@ def cut(draw: st.DrawFn, data: bytes) -> list[bytes]:
     return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
 
 
+@settings(deadline=None)  # the longer the session, the more places
 @given(sessions)
 def test_a_session_cut_at_any_place_gives_what_was_sent(session: list[Step]) -> None:
     data = b"".join(part for part, _ in session)

@@ -10,11 +10,11 @@ from typing import Any, Self, Unpack
 
 from natsvc.asyncio.driver import Driver, settle
 from natsvc.connecting import ConnectArguments, Preparation, prepare
-from natsvc.core import AwaitableSelf
+from natsvc.core import REQUEST_TIMEOUT, AwaitableSelf, check_duration
 from natsvc.errors import NatsvcError, RequestTimeoutError, SubscriptionClosedError
 from natsvc.message import Data, Message
 from natsvc.wire.backlog import Backlog
-from natsvc.wire.timeouts import check_timeout
+from natsvc.wire.view import ConnectionView
 
 __all__ = ["Connection", "Subscription", "connect"]
 
@@ -40,7 +40,7 @@ def connect(servers: str | Sequence[str] = "nats://127.0.0.1:4222", **options: U
     return Connection(prepare(servers, options))
 
 
-class Connection:
+class Connection(ConnectionView):
     """One connection to NATS, made by `connect`.
 
     Awaiting it connects and gives itself. As an async context manager it connects, and when the block is left it stops
@@ -57,35 +57,6 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._subscriptions: set[Subscription] = set()
         self._is_opened = False
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a server at the other end at the moment."""
-        return self._state.is_connected
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it is closed for good."""
-        return self._state.is_closed
-
-    @property
-    def connected_url(self) -> str | None:
-        """The URL of the server, without credentials; None while there is none."""
-        return self._state.connected_url
-
-    @property
-    def server_info(self) -> Mapping[str, Any]:
-        """What the server last said of itself (its INFO); empty before the first has said something."""
-        return dict(self._state.server_info)
-
-    @property
-    def max_payload(self) -> int:
-        """The most bytes of headers and data that the server takes in one message."""
-        return self._state.max_payload
-
-    def new_inbox(self) -> str:
-        """Return a subject that nobody else uses, to be subscribed to for answers."""
-        return self._state.new_inbox()
 
     async def publish(
         self, subject: str, data: Data = b"", *, reply: str | None = None, headers: Mapping[str, str] | None = None
@@ -114,7 +85,12 @@ class Connection:
             await driver.room()
 
     async def request(
-        self, subject: str, data: Data = b"", *, timeout: float | None = 5.0, headers: Mapping[str, str] | None = None
+        self,
+        subject: str,
+        data: Data = b"",
+        *,
+        timeout: float | None = REQUEST_TIMEOUT,
+        headers: Mapping[str, str] | None = None,
     ) -> Message:
         """Publish a request, and wait for its answer.
 
@@ -129,7 +105,7 @@ class Connection:
             NoRespondersError: Nobody is subscribed to the subject.
             NatsvcError: As `publish`.
         """
-        limit = check_timeout("timeout", timeout, 5.0)
+        limit = check_duration("timeout", timeout, REQUEST_TIMEOUT)
         answer: asyncio.Future[Message] = self._loop.create_future()
         reply = self._state.request(subject, data, headers, functools.partial(settle, answer))
         timer = self._loop.call_later(limit, _expire, answer, f"the request to {subject!r} was not answered", limit)
@@ -169,7 +145,7 @@ class Connection:
             ConnectionLostError: The connection broke meanwhile; what was sent may not have arrived.
             ConnectionClosedError: The connection is closed.
         """
-        limit = check_timeout("timeout", timeout, _FLUSH_TIMEOUT)
+        limit = check_duration("timeout", timeout, _FLUSH_TIMEOUT)
         try:
             async with asyncio.timeout(limit):
                 await self._driver.ping()
@@ -296,7 +272,7 @@ class Subscription(AwaitableSelf):
             SubscriptionClosedError: The subscription has ended, and all its messages have been taken.
             NatsvcError: What ended it: PermissionsError, ConnectionClosedError.
         """
-        limit = None if timeout is None else check_timeout("timeout", timeout, 0)
+        limit = None if timeout is None else check_duration("timeout", timeout, 0)
         try:
             async with asyncio.timeout(limit):
                 message = await self._next()

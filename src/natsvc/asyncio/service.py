@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import signal
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -22,9 +22,7 @@ from natsvc.core import (
     Scope,
     ServiceConfig,
     ServiceDefinition,
-    ServiceInfo,
-    ServicePing,
-    ServiceStats,
+    ServiceView,
     configure,
     definition_of,
     endpoint_decorator,
@@ -119,7 +117,7 @@ class Group(_Endpoints, AwaitableSelf):
         self._scope = scope
 
 
-class Service(_Endpoints):
+class Service(_Endpoints, ServiceView):
     """One instance of a service, made by `add_service`.
 
     Awaiting it starts it and gives itself. As an async context manager it starts, and stops when the block is left:
@@ -137,43 +135,6 @@ class Service(_Endpoints):
     def stopped(self) -> asyncio.Event:
         """An event that is set when the service has stopped."""
         return self._runner.stopped
-
-    @property
-    def id(self) -> str:
-        """The id of this instance."""
-        return self._state.id
-
-    @property
-    def name(self) -> str:
-        """The kind of the service."""
-        return self._state.config.name
-
-    @property
-    def version(self) -> str:
-        """The version of the service."""
-        return self._state.config.version
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """What its configuration says about this instance."""
-        return self._state.config.metadata
-
-    @property
-    def error(self) -> BaseException | None:
-        """What ended the service; None while it runs, and if it was stopped without an error."""
-        return self._state.error
-
-    def info(self) -> ServiceInfo:
-        """Return what it answers to INFO."""
-        return self._state.info()
-
-    def stats(self) -> ServiceStats:
-        """Return what it answers to STATS; after the stop, the final numbers."""
-        return self._state.stats()
-
-    def ping(self) -> ServicePing:
-        """Return what it answers to PING."""
-        return self._state.ping()
 
     def reset(self) -> Done:
         """Zero all counters and set `started` to now; it may be awaited, and needs not be."""

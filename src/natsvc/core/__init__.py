@@ -38,6 +38,7 @@ from natsvc.core.request import BaseRequest, RequestState, current_request
 from natsvc.core.scope import Endpoint, Scope
 from natsvc.core.service import STOP_TIMEOUT, Lifecycle, ServiceState
 from natsvc.core.subjects import DEFAULT_PREFIX, ServiceVerb, control_subject
+from natsvc.core.view import ServiceView
 
 __all__ = [
     "DEFAULT_PREFIX",
@@ -82,6 +83,7 @@ __all__ = [
     "ServiceState",
     "ServiceStats",
     "ServiceVerb",
+    "ServiceView",
     "check_duration",
     "checked_reply",
     "compose",

@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING
 from natsvc.core.config import MAX_TIMEOUT
 from natsvc.core.replies import ERROR_CODE_HEADER, ERROR_HEADER
 from natsvc.errors import ConfigError, ServiceError
-from natsvc.headers import STATUS_HEADER
 
 if TYPE_CHECKING:
     from natsvc.message import Message
 
-__all__ = ["REQUEST_TIMEOUT", "check_duration", "checked_reply", "says_no_responders", "service_error"]
+__all__ = ["REQUEST_TIMEOUT", "check_duration", "checked_reply", "service_error"]
 
 REQUEST_TIMEOUT = 5.0
 """Seconds that the answer to a request may take, unless the caller says otherwise."""
 
-_NO_RESPONDERS = "503"
 _DEFAULT_CODE = "500"
 
 
@@ -62,8 +60,3 @@ def service_error(reply: Message) -> ServiceError | None:
         return None
     code = headers.get(ERROR_CODE_HEADER) or _DEFAULT_CODE
     return ServiceError(code, headers.get(ERROR_HEADER) or code, reply.data, headers)
-
-
-def says_no_responders(message: Message) -> bool:
-    """Whether it is the server's word that nobody is subscribed to the request's subject (ADR-4, status 503)."""
-    return not message.data and message.headers.get(STATUS_HEADER) == _NO_RESPONDERS

@@ -10,7 +10,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from natsvc.core.calling import check_duration, says_no_responders, service_error
+from natsvc.core.calling import check_duration, service_error
 from natsvc.core.models import ServiceInfo, ServicePing, ServiceStats
 from natsvc.core.subjects import ServiceVerb, control_subject
 from natsvc.errors import ConfigError
@@ -120,7 +120,7 @@ class Gathering(Generic[Answer]):
         if self.is_over:
             return
         message = Message.of(delivery)
-        if says_no_responders(message):
+        if message.says_no_responders:
             self.is_over = True
             return
         answer = self._read(message)

@@ -8,15 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from natsvc.errors import NoRespondersError
-from natsvc.headers import STATUS_HEADER
 
 if TYPE_CHECKING:
     from natsvc.message import Message
     from natsvc.wire.effects import Waiter
 
-__all__ = ["Inbox", "says_no_responders"]
-
-_NO_RESPONDERS = "503"
+__all__ = ["Inbox"]
 
 
 class Inbox:
@@ -57,14 +54,9 @@ class Inbox:
         expected = self._waiting.pop(message.subject, None)
         if expected is not None:
             waiter, subject = expected
-            waiter(NoRespondersError(subject) if says_no_responders(message) else message)
+            waiter(NoRespondersError(subject) if message.says_no_responders else message)
 
     def take_waiters(self) -> list[Waiter]:
         """Return all who wait, and forget them."""
         waiting, self._waiting = self._waiting, {}
         return [waiter for waiter, _ in waiting.values()]
-
-
-def says_no_responders(message: Message) -> bool:
-    """Whether it is the server's word that nobody is subscribed to the request's subject (ADR-4, status 503)."""
-    return not message.data and message.headers.get(STATUS_HEADER) == _NO_RESPONDERS
