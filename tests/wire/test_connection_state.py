@@ -228,11 +228,23 @@ def test_handshake_first_starts_tls_before_the_greeting() -> None:
     assert hello(machine.sent)["tls_required"] is True
 
 
-def test_bytes_in_clear_where_tls_is_to_begin_are_a_protocol_error() -> None:
+@pytest.mark.parametrize("injected", [b'INFO {"evil": true}\r\n', b"PING\r\n", b"MSG a 1 1\r\nx\r\nPONG\r\n", b"PI"])
+def test_bytes_in_clear_where_tls_is_to_begin_are_a_protocol_error(injected: bytes) -> None:
     machine = Machine("nats://host:1").open().dial()
-    machine.receive(b'INFO {"tls_required": true}\r\nINFO {"evil": true}\r\n')
+    machine.receive(b'INFO {"tls_required": true}\r\n' + injected)
     assert isinstance(machine.opened.outcome.__cause__, ProtocolError)
     assert machine.sent == b""
+
+
+def test_a_server_that_has_not_let_us_in_delivers_nothing() -> None:
+    machine = Machine("nats://a:1").connected()
+    _, received = machine.subscribe("a")
+    machine.lose()
+    machine.wait_for_dial().dial()
+    machine.receive(b"MSG a 1 1\r\nx\r\n")
+    machine.greet()
+    machine.receive(b"MSG a 1 1\r\nx\r\nPONG\r\nMSG a 1 1\r\ny\r\n")
+    assert [message.data for message in received.messages] == [b"y"]
 
 
 def test_an_nkey_without_a_nonce_fails_also_after_tls() -> None:

@@ -30,7 +30,7 @@ def connect(servers: str | Sequence[str] = "nats://127.0.0.1:4222", **options: U
     Args:
         servers: A URL such as `nats://user:password@host:4222` or `tls://host`, or several. A host, or
             host:port, will do.
-        options: See [ConnectArguments][natsvc.ConnectArguments].
+        options: See [ConnectArguments][natsvc.connecting.ConnectArguments].
 
     Raises:
         ConfigError: An option breaks a rule.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any
 
-from natsvc.errors import ProtocolError, ServerError
+from natsvc.errors import ServerError
 from natsvc.wire import commands
 from natsvc.wire.auth import connect_fields
 from natsvc.wire.effects import StartTls
@@ -91,12 +91,9 @@ class Attempt:
         """The server has said who it is, for the first time or once more.
 
         Raises:
-            ProtocolError: It says so in clear where TLS is to begin.
             ServerError: It does not offer the TLS that is asked for.
             AuthorizationError, ConfigError: The credentials can't be presented to it.
         """
-        if self.phase is Phase.UPGRADING:
-            raise ProtocolError("bytes in clear where TLS is to begin")
         self._info = info
         if self.phase is not Phase.GREETING:
             return None

@@ -377,7 +377,8 @@ class ConnectionState:
         attempt = self._attempt
         if attempt is None or attempt.number != number:
             return deliveries
-        subscriptions = self._subscriptions
+        # Nobody is subscribed yet at a server that has not let us in.
+        subscriptions = self._subscriptions if self.is_connected else {}
         for event in attempt.parser.feed(data):
             if type(event) is tuple:
                 sid, message = event
@@ -387,7 +388,10 @@ class ConnectionState:
             else:
                 self._take_event(attempt, event, now)
                 if self._attempt is not attempt:  # that was its end
-                    break
+                    return deliveries
+                subscriptions = self._subscriptions if self.is_connected else {}
+        if attempt.phase is Phase.UPGRADING and attempt.parser.buffered:
+            self._take_event(attempt, None, now)
         return deliveries
 
     def wake(self, now: int) -> None:
@@ -526,7 +530,10 @@ class ConnectionState:
     # What the server says
 
     def _take_event(self, attempt: Attempt, event: object, now: int) -> None:
-        if event is PONG:
+        if attempt.phase is Phase.UPGRADING:
+            # Whoever sits between us and the server could put words into its mouth here.
+            self._attempt_failed(attempt, ProtocolError("bytes in clear where TLS is to begin"), now)
+        elif event is PONG:
             self._take_pong(attempt, now)
         elif event is PING:
             if self.is_connected:

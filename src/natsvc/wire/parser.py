@@ -213,7 +213,7 @@ class Parser:
             if end != _CRLF:
                 self._stop(_Head(sid, subject, reply, header_size, size), (block or b"") + data, end, events)
                 return
-            # A third of the time that the constructor takes.
+            # Less than half the time that the constructor takes.
             message = new_message(Message)
             message.subject = subject
             message.data = data
