@@ -87,7 +87,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check the types of everything."""
     session.install(".[server]", *group("test"), *group("lint", "mypy"), *group("dev", "nox"))
-    session.run("mypy", "--strict", "src", "tests", "examples", "noxfile.py")
+    session.run("mypy", "--strict", "src", "tests", "examples", "benchmarks", "noxfile.py")
 
 
 @nox.session
@@ -140,3 +140,10 @@ def tests(session: nox.Session) -> None:
             session.run(
                 "coverage", "report", "--include", f"*/natsvc/{room}/*", "--fail-under", str(STATE_MACHINE_COVERAGE)
             )
+
+
+@nox.session(python=PYTHONS[-1])
+def bench(session: nox.Session) -> None:
+    """Measure how fast a service is, beside nats.micro: `nox -s bench -- --rounds 3`. Not part of a plain `nox`."""
+    session.install(".[server]")
+    session.run("python", "-m", "benchmarks.service", *session.posargs)

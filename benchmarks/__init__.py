@@ -1,0 +1,1 @@
+"""Programs that measure natsvc beside other ways to do the same."""
