@@ -65,9 +65,11 @@ def group(name: str, only: str = "") -> list[str]:
 
 
 def oldest_dependencies() -> list[str]:
-    """Return the project's dependencies, held at their lower bounds."""
+    """Return the project's dependencies, and those of the extras that tests need, held at their lower bounds."""
+    project = PYPROJECT["project"]
+    extras = project["optional-dependencies"]
     oldest = []
-    for requirement in PYPROJECT["project"]["dependencies"]:
+    for requirement in [*project["dependencies"], *extras["nkeys"], *extras["server"], *extras["trio"]]:
         match = re.fullmatch(r"([A-Za-z0-9._-]+) *>= *([0-9.]+)", requirement)
         if match is None:
             raise ValueError(f"{requirement!r} in pyproject.toml is not of the form name>=version")
@@ -122,9 +124,14 @@ def package(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def oldest(session: nox.Session) -> None:
-    """Test with the oldest Python that is there and the oldest dependencies that are supported."""
+    """Test with the oldest Python that is there, and the oldest dependencies and nats-server that are supported."""
     session.install(".[server]", *group("test"), *oldest_dependencies())
-    session.run("python", "-m", "pytest", *(session.posargs or ["tests/behaviour", "tests/asyncio_front_end"]))
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        *(session.posargs or ["tests/behaviour", "tests/asyncio_front_end", "tests/connection"]),
+    )
 
 
 @nox.session(python=PYTHONS)

@@ -127,13 +127,14 @@ class Operator:
     def __init__(self) -> None:
         self.key = Key(nkeys.PREFIX_BYTE_OPERATOR)
         self.account = Account()
+        # Once only: the time of issue is in it, and a reload refuses an operator that has changed.
+        self._jwt = self.key.sign_claims(self.key.public, {"type": "operator"}, name="operator")
 
     def server_config(self) -> str:
         """Return the configuration of a server that trusts this operator, with the account as it is now."""
-        operator = self.key.sign_claims(self.key.public, {"type": "operator"}, name="operator")
         account = self.key.sign_claims(self.account.key.public, self.account.claims, name="account")
         return f"""
-            operator: {operator}
+            operator: {self._jwt}
             resolver: MEMORY
             resolver_preload: {{ {self.account.key.public}: {account} }}
         """

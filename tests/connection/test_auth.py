@@ -368,6 +368,7 @@ def test_a_subscription_that_is_not_allowed_ends_with_the_error_and_the_others_g
     with pytest.raises(PermissionsError) as caught:
         refused.receive()
     assert (caught.value.operation, caught.value.subject) == ("subscription", "secret.plans")
+    eventually(lambda: connection.events.of("on_error"))
     [error] = connection.events.of("on_error")
     assert isinstance(error, PermissionsError)
     assert error.subject == "secret.plans"

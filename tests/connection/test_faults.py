@@ -85,6 +85,7 @@ def test_a_service_survives_the_death_of_its_server_under_load(front_end: FrontE
         assert time.monotonic() - began < timeout + LIMIT / 3
         sent.append(outcomes)
         eventually(lambda: _answers(caller, "enduring-e"))
+        caller.flush()
         assert len(caller.events.of("on_reconnect")) == turn + 1
     for outcomes in sent:
         for number, one in enumerate(outcomes):
@@ -146,6 +147,7 @@ def test_a_half_message_is_not_delivered(front_end: FrontEnd, play: Play) -> Non
     connection = front_end.connect(play(at_first(cut)).url)
     subscription = connection.subscribe("here")
     assert subscription.receive().data == b"whole"
+    connection.flush()
     assert len(connection.events.of("on_reconnect")) == 1
 
 

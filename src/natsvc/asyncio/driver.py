@@ -179,7 +179,7 @@ class Driver:
     async def _dial(self, socket: _Socket, address: ServerAddress) -> None:
         try:
             await self._loop.create_connection(lambda: socket, address.host, address.port)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a name that no resolver can be asked for is a UnicodeError
             socket.end()
             self.state.dial_failed(socket.number, error, _clock())
             self.perform()
@@ -232,33 +232,42 @@ class Driver:
     def received(self, socket: _Socket, data: bytes) -> None:
         """Bytes have arrived: deliver the messages that they end."""
         deliveries = self.state.received(socket.number, data, _clock())
-        self._is_write_due = True  # it is written below, once for all that is sent while they are delivered
-        if self._undelivered or len(deliveries) > _DELIVERED_IN_A_ROW:
-            is_first = not self._undelivered
+        if self._undelivered:  # they have their turn behind those
             self._undelivered += deliveries
-            if is_first:
-                socket.pause_reading()
-                self._deliver_in_turns(socket)
             return
-        for receive, message in deliveries:
-            receive(message)
-        if self.state.effects:
-            self.perform()
-        self._write()
+        if len(deliveries) > _DELIVERED_IN_A_ROW:
+            self._undelivered += deliveries
+            socket.pause_reading()
+            self._deliver_in_turns(socket)
+            return
+        self._is_write_due = True  # it is written below, once for all that is sent while they are delivered
+        try:
+            for receive, message in deliveries:
+                receive(message)
+            if self.state.effects:
+                self.perform()
+        finally:
+            self._write()
 
     def _deliver_in_turns(self, socket: _Socket) -> None:
         undelivered = self._undelivered
         self._is_write_due = True
-        for _ in range(min(_DELIVERED_IN_A_ROW, len(undelivered))):
-            receive, message = undelivered.popleft()
-            receive(message)
-        if undelivered:
+        try:
+            for _ in range(min(_DELIVERED_IN_A_ROW, len(undelivered))):
+                receive, message = undelivered.popleft()
+                receive(message)
+            if not undelivered:
+                self.perform()
+        finally:
             self._write()
-            self._loop.call_soon(self._deliver_in_turns, socket)
-            return
-        self.perform()
-        self._write()
-        socket.resume_reading()
+            if undelivered:
+                self._loop.call_soon(self._deliver_in_turns, socket)
+            else:
+                self._read_on(socket)
+
+    def _read_on(self, socket: _Socket) -> None:
+        if not self._undelivered and self._writable.is_set():
+            socket.resume_reading()
 
     def lost(self, socket: _Socket, error: BaseException | None) -> None:
         """The connection broke."""
@@ -277,7 +286,7 @@ class Driver:
         if writable:
             self._writable.set()
             self._write()
-            socket.resume_reading()
+            self._read_on(socket)
         else:
             # Each request that is read now has a reply that can't be written.
             self._writable.clear()
@@ -300,6 +309,8 @@ class _Socket(asyncio.Protocol):
         self._driver = driver
         self._held: list[bytes] | None = None  # what came before the state machine knew that there is TLS
         self._is_closing = False
+        self._is_lost = False
+        self._limit: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -317,6 +328,7 @@ class _Socket(asyncio.Protocol):
             self._held.append(data)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._is_lost = True
         if self._held is None or self._is_closing:  # otherwise, whoever starts TLS has the better reason
             self._driver.lost(self, error)
 
@@ -335,6 +347,8 @@ class _Socket(asyncio.Protocol):
         held, self._held = self._held or [], None
         for data in held:
             self.data_received(data)
+        if self._is_lost:
+            self._driver.lost(self, None)
 
     def write(self, data: bytes) -> None:
         if self.transport is not None:
@@ -357,11 +371,13 @@ class _Socket(asyncio.Protocol):
         elif last_words:
             transport.write(last_words)
             transport.close()
-            asyncio.get_running_loop().call_later(_CLOSE_LIMIT, transport.abort)
+            self._limit = asyncio.get_running_loop().call_later(_CLOSE_LIMIT, transport.abort)
         else:
             transport.abort()
 
     def end(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
         if not self.is_over.done():
             self.is_over.set_result(None)
         self._driver.forget(self)
