@@ -64,8 +64,8 @@ class Link(Protocol):
         """Unsubscribe without waiting; of those that are no longer subscribed nothing happens."""
         ...
 
-    async def publish(self, reply: Reply) -> None:
-        """Publish; wait while the connection has more to write than it should hold."""
+    def publish(self, reply: Reply) -> Awaitable[None] | None:
+        """Publish; while the connection has more to write than it should hold, return something to wait for."""
         ...
 
     async def confirm(self) -> None:
