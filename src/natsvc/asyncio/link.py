@@ -64,8 +64,8 @@ class Link(Protocol):
         """Unsubscribe without waiting; of those that are no longer subscribed nothing happens."""
         ...
 
-    async def publish(self, reply: Reply) -> None:
-        """Publish; wait while the connection has more to write than it should hold."""
+    def publish(self, reply: Reply) -> Awaitable[None] | None:
+        """Publish; while the connection has more to write than it should hold, return something to wait for."""
         ...
 
     async def confirm(self) -> None:
@@ -198,13 +198,12 @@ class ConnectionLink:
             self._state.forget(subscription)
         self._driver.send()
 
-    async def publish(self, reply: Reply) -> None:
-        """Publish; wait while the connection has more to write than it should hold."""
+    def publish(self, reply: Reply) -> Awaitable[None] | None:
+        """Publish; while the connection has more to write than it should hold, return something to wait for."""
         self._state.send(reply.subject, reply.data, "", reply.block)
         driver = self._driver
         driver.send()
-        if driver.is_full:
-            await driver.room()
+        return driver.room() if driver.is_full else None
 
     async def confirm(self) -> None:
         """Return when the server has processed all that was sent; without a connection, at once."""

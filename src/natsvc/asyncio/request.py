@@ -20,8 +20,6 @@ class Request(BaseRequest):
     Responding more than once is allowed: the caller gets a stream of replies.
     """
 
-    __slots__ = ()
-
     async def respond(self, data: Data = b"", headers: ReplyHeaders = None) -> None:
         """Send a response.
 
@@ -39,7 +37,9 @@ class Request(BaseRequest):
         reply = self._answer(data, headers)
         if reply is not None:
             try:
-                await self._endpoint.binding.publish(reply)
+                publishing = self._endpoint.binding.publish(reply)
+                if publishing is not None:
+                    await publishing
             except BaseException:
                 self._take_back()
                 raise
@@ -74,7 +74,9 @@ class Request(BaseRequest):
         reply = self._answer_error(code, description, data, headers)
         if reply is not None:
             try:
-                await self._endpoint.binding.publish(reply)
+                publishing = self._endpoint.binding.publish(reply)
+                if publishing is not None:
+                    await publishing
             except BaseException:
                 self._take_back()
                 raise

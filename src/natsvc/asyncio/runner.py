@@ -106,7 +106,6 @@ class Runner:
         )
         self._subscriptions: dict[Interest, Any] = {}
         self._ready: deque[BaseRequest] = deque()
-        self._is_starting = False
         self._handlers: dict[BaseRequest, asyncio.Task[None]] = {}
         self._threads: dict[BaseRequest, set[asyncio.Future[Any]]] = {}  # what blocking handlers will come to
         self._over: dict[BaseRequest, BaseException | None] = {}  # requests that are over but for such threads
@@ -199,20 +198,18 @@ class Runner:
             self._perform()
 
     def _run(self, request: BaseRequest) -> None:
-        """Start a request's handler; where it ends right there and lets another one start, that is not nested."""
-        if self._is_starting or self._ready:
+        """Start a request's handler, behind those that are ready already."""
+        if self._ready:
             self._ready.append(request)
             return
-        self._is_starting = True
         try:
             self._start_handler(request)
-        finally:
-            self._is_starting = False
-        if self._ready:
-            self._start_ready()
+        finally:  # also if it has raised KeyboardInterrupt
+            if self._ready:
+                self._start_ready()
 
     def _start_ready(self) -> None:
-        self._is_starting = True
+        """Start those that are ready. While there is one, a call of this is under way or will come."""
         try:
             for _ in range(_STARTED_AT_ONCE):
                 if not self._ready:
@@ -220,12 +217,15 @@ class Runner:
                 request = self._ready.popleft()
                 if request.is_running:
                     self._start_handler(request)
-                else:  # it has been answered before it came to this
-                    self._finish(request, _clock())
+                    continue
+                # It has been answered before it came to this.
+                following = request._endpoint.finish(request, _clock())
+                if following is not None:
+                    self._ready.append(following)
+                self._perform()
         finally:
-            self._is_starting = False
-        if self._ready:
-            self._loop.call_soon(self._start_ready)
+            if self._ready:
+                self._loop.call_soon(self._start_ready)
 
     if sys.version_info >= (3, 12):
 
@@ -263,21 +263,30 @@ class Runner:
         unpublished: BaseException | None = None
         if reply is not None:
             try:
-                await self.link.publish(reply)
+                publishing = self.link.publish(reply)
+                if publishing is not None:
+                    await publishing
             except (Exception, asyncio.CancelledError) as refused:  # noqa: BLE001  # the state machine notes it
                 unpublished = refused
             now = _clock()
-        if request in self._threads:
-            self._handlers.pop(request, None)
+        task = self._handlers.pop(request, None)
+        if self._threads and request in self._threads:
             self._over[request] = unpublished
-            self._perform()
         else:
-            self._finish(request, now, unpublished)
+            following = endpoint.finish(request, now, unpublished)
+            if following is not None:
+                if task is None:
+                    # It has run to its end where it was started. There this one is started too, lest it be nested.
+                    self._ready.append(following)
+                else:
+                    self._run(following)
+        if self.state.effects:
+            self._perform()
         if error is not None and isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise error
 
     def _finish(self, request: BaseRequest, now: int, unpublished: BaseException | None = None) -> None:
-        self._handlers.pop(request, None)
+        """Take the end of a request outside of its task."""
         following = request._endpoint.finish(request, now, unpublished)
         if following is not None:
             self._run(following)
@@ -350,7 +359,9 @@ class Runner:
 
     async def _publish(self, reply: Reply) -> None:
         try:
-            await self.link.publish(reply)
+            publishing = self.link.publish(reply)
+            if publishing is not None:
+                await publishing
         except NatsvcError as error:
             _logger.warning("service %r: an error reply could not be sent: %s", self.state.config.name, error)
 
@@ -437,7 +448,7 @@ class _Binding:
 
     __slots__ = ("handle", "publish")
 
-    def __init__(self, publish: Callable[[Reply], Awaitable[None]], handle: Handler) -> None:
+    def __init__(self, publish: Callable[[Reply], Awaitable[None] | None], handle: Handler) -> None:
         self.publish = publish
         self.handle = handle
 

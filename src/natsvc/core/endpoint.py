@@ -156,13 +156,13 @@ class EndpointState:
                 self._note_unpublished(request, unpublished)
             self._count(request)
         following = None
-        active = self.active
-        if request in active:
-            active.remove(request)
+        try:
+            self.active.remove(request)
+        except KeyError:  # it has been released
+            self.service.stop_callers.discard(request)
+        else:
             if self.waiting:
                 following = self._next(now)
-        else:
-            self.service.stop_callers.discard(request)
         if self.service.is_draining:
             self.service.progress()
         return following
@@ -275,7 +275,7 @@ class EndpointState:
         """Return the reply that a handler's result or exception means."""
         try:
             if error is None and result is not None:
-                return request._answer(encode_result(result), None)
+                return request._answer(result if type(result) is bytes else encode_result(result), None)
             error = request._unsent if error is None else error
             leaf = None if error is None else error_leaf(error)
             if isinstance(leaf, ServiceError):

@@ -49,7 +49,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 class Reply:
     """A message to publish: to a reply subject, with or without headers."""
 
-    __slots__ = ("block", "data", "headers", "subject")
+    # Without slots, for the same reason as BaseRequest; and made fast only with all arguments, none by keyword.
 
     def __init__(self, subject: str, data: bytes, headers: Headers | None = None, block: bytes = b"") -> None:
         self.subject = subject
@@ -71,7 +71,7 @@ def make_reply(subject: str, data: Data, headers: ReplyHeaders, max_payload: int
     """
     body = data if type(data) is bytes else encode_data(data)
     if not headers and len(body) <= max_payload and len(subject) <= _SURELY_SHORT:
-        return Reply(subject, body)
+        return Reply(subject, body, None, b"")
     if headers:
         checked = Headers(headers)
         block = checked.encode()

@@ -41,6 +41,7 @@ class RequestState(enum.Enum):
     FINISHED = "finished"
 
 
+_WAITING = RequestState.WAITING
 _RUNNING = RequestState.RUNNING
 _CUT_OFF = RequestState.CUT_OFF
 
@@ -52,28 +53,18 @@ class BaseRequest:
     respond; the rest is for the state machine.
     """
 
-    __slots__ = (
-        "_answered",
-        "_deadline",
-        "_elapsed",
-        "_endpoint",
-        "_error",
-        "_message",
-        "_size",
-        "_started",
-        "_state",
-        "_unsent",
-    )
+    # Without slots, because Python 3.13 has no fast way to make objects that have slots and an `__init__`: 208 ns with
+    # them, 130 ns without. What is not set here is set by whoever looks at it first: each would cost 10 ns.
+    _deadline: int
+    _size: int  # noted while it waits
 
     def __init__(self, endpoint: EndpointState, message: Delivery) -> None:
         self._endpoint = endpoint
         self._message = message
-        self._state = RequestState.WAITING
+        self._state = _WAITING
         self._answered = 0  # how many responses are sent or on their way
         self._error: str | None = None  # last_error, if this request has one
         self._unsent: MaxPayloadError | None = None  # a response too large to be sent, with none after it
-        self._deadline = 0
-        self._size = 0  # noted while it waits
         self._started = 0
         self._elapsed = 0
 
