@@ -654,6 +654,30 @@ def test_servers_that_the_server_names_are_used() -> None:
     assert machine.dialled_hosts == ["a", "b"]
 
 
+def test_a_server_that_is_named_in_clear_needs_a_certificate_for_the_name_of_the_one_that_named_it() -> None:
+    machine = Machine("tls://alice:topsecret@good.example:1").open().dial()
+    machine.greet(tls_required=True, connect_urls=["evil.example:4222"])
+    machine.start_tls()
+    machine.receive(b"PONG\r\n")
+    machine.lose()
+    assert machine.dialled_hosts[-1] == "evil.example"
+    machine.dial()
+    machine.greet(tls_required=True)
+    assert machine.last(StartTls).server_name == "good.example"
+
+
+def test_a_server_that_is_named_under_tls_has_a_name_of_its_own() -> None:
+    machine = Machine("tls://good.example:1").open().dial()
+    machine.greet(tls_required=True, connect_urls=["other.example:4222"])
+    machine.start_tls()
+    machine.receive(b"PONG\r\n")
+    machine.greet(tls_required=True, connect_urls=["other.example:4222"])
+    machine.lose()
+    machine.dial()
+    machine.greet(tls_required=True)
+    assert machine.last(StartTls).server_name == "other.example"
+
+
 def test_without_reconnects_allowed_the_first_loss_closes() -> None:
     machine = Machine(allow_reconnect=False).connected()
     machine.lose(OSError("cable"))

@@ -571,7 +571,8 @@ class ConnectionState:
             return
         if start_tls is not None:
             self.effects.append(start_tls)
-        self._pool.discovered(info.get("connect_urls"), attempt.address)
+        in_clear = attempt.phase is Phase.UPGRADING
+        self._pool.discovered(info.get("connect_urls"), attempt.address, in_clear=in_clear)
         if info.get("ldm") is True and not attempt.is_lame_duck:
             attempt.is_lame_duck = True
             self._notify("on_lame_duck")

@@ -99,15 +99,17 @@ def parse_servers(servers: str | Sequence[str], *, field: str = "servers") -> tu
     return tuple(dict.fromkeys(_parse(f"{field}[{index}]", url) for index, url in enumerate(urls)))
 
 
-def discovered_server(url: object, learned_from: ServerAddress) -> ServerAddress:
+def discovered_server(url: object, learned_from: ServerAddress, *, in_clear: bool = False) -> ServerAddress:
     """Return a server of an INFO's `connect_urls`.
 
     It inherits scheme and credentials of the server that named it, and if it is an IP address, which certificates
-    rarely hold, its TLS name too (as in nats.go).
+    rarely hold, its TLS name too (as in nats.go). One that was named in clear always inherits the TLS name: otherwise
+    whoever sits in between could name a host of theirs, and be sent the credentials.
 
     Args:
         url: An entry of `connect_urls`: `host:port`.
         learned_from: The server that sent the INFO.
+        in_clear: Whether the INFO came before the TLS that the connection has.
 
     Raises:
         ConfigError: It is not of that form.
@@ -120,7 +122,7 @@ def discovered_server(url: object, learned_from: ServerAddress) -> ServerAddress
         user=learned_from.user,
         password=learned_from.password,
         token=learned_from.token,
-        tls_name=learned_from.tls_name if _is_ip_address(found.host) else found.host,
+        tls_name=learned_from.tls_name if in_clear or _is_ip_address(found.host) else found.host,
     )
 
 

@@ -189,7 +189,7 @@ class ServerPool:
         server.refusal = refusal
         return is_repeated and not self._options.ignore_auth_errors
 
-    def discovered(self, urls: object, current: ServerAddress) -> tuple[ServerAddress, ...]:
+    def discovered(self, urls: object, current: ServerAddress, *, in_clear: bool = False) -> tuple[ServerAddress, ...]:
         """Take the `connect_urls` of an INFO; return the servers that are new.
 
         Discovered servers that it no longer names are forgotten; those that were given never are, nor is the current
@@ -199,10 +199,12 @@ class ServerPool:
         Args:
             urls: What stands in the INFO, if anything.
             current: The server that sent it.
+            in_clear: Whether it came before the TLS that the connection has. Servers named so must have a certificate
+                for the name of this one, until they are named once more.
         """
         if self._options.ignore_discovered_servers:
             return ()
-        named = _readable(urls, current)
+        named = _readable(urls, current, in_clear=in_clear)
         if not named:
             return ()
         self._servers = [
@@ -211,7 +213,9 @@ class ServerPool:
             if not server.is_discovered or server.address == current or _place(server.address) in named
         ]
         for server in self._servers:
-            named.pop(_place(server.address), None)
+            known = named.pop(_place(server.address), None)
+            if known is not None and server.is_discovered and server.address != current and not in_clear:
+                server.address = known
         room = MAX_DISCOVERED_SERVERS - sum(server.is_discovered for server in self._servers)
         added = tuple(named.values())[:room]
         for address in added:
@@ -245,11 +249,11 @@ class ServerPool:
         self._servers.append(server)
 
 
-def _readable(urls: object, current: ServerAddress) -> dict[tuple[str, int], ServerAddress]:
+def _readable(urls: object, current: ServerAddress, *, in_clear: bool) -> dict[tuple[str, int], ServerAddress]:
     named = {}
     for url in urls if isinstance(urls, list) else ():
         try:
-            address = discovered_server(url, current)
+            address = discovered_server(url, current, in_clear=in_clear)
         except ConfigError:
             continue
         named[_place(address)] = address
