@@ -612,6 +612,15 @@ def test_where_the_inbox_is_refused_requests_fail_at_once() -> None:
     assert b"SUB _private." in machine.sent  # it may be allowed by now
 
 
+def test_a_request_that_the_user_may_not_send_fails_at_once() -> None:
+    machine = Machine().connected()
+    _, forbidden = machine.request("secret")
+    _, allowed = machine.request("svc")
+    machine.receive(b"-ERR 'Permissions Violation for Publish to \"secret\"'\r\n")
+    assert isinstance(forbidden.outcome, PermissionsError)
+    assert not allowed.is_settled
+
+
 def test_forgetting_a_request_without_any_inbox_changes_nothing() -> None:
     Machine().connected().state.forget_request("x")
 

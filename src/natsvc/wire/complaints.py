@@ -43,9 +43,9 @@ class Complaint:
     Attributes:
         meaning: What follows from it.
         error: What the user is told.
-        subject: The subject of the refused subscription.
-        queue_group: Its queue group, "" for none.
-        sid: Its number; 0 if it isn't named by that, as it is when permissions were changed afterwards.
+        subject: The subject of the refused publication or subscription.
+        queue_group: The subscription's queue group, "" for none.
+        sid: The subscription's number; 0 if it isn't named by that, as it is when permissions were changed afterwards.
     """
 
     meaning: Meaning
@@ -72,5 +72,5 @@ def read_complaint(text: str) -> Complaint:
     operation, subject = permission["operation"].lower(), permission["subject"]
     error = PermissionsError(operation, subject)
     if operation == "publish":
-        return Complaint(Meaning.PUBLICATION, error)
+        return Complaint(Meaning.PUBLICATION, error, subject)
     return Complaint(Meaning.SUBSCRIPTION, error, subject, permission["queue"] or "", int(permission["sid"] or 0))

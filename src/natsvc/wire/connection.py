@@ -588,6 +588,8 @@ class ConnectionState:
         lost: list[SubscriptionState] = []
         if complaint.meaning is Meaning.SUBSCRIPTION:
             lost = [one for one in self._subscriptions.values() if _is_named(one, complaint)]
+        elif complaint.meaning is Meaning.PUBLICATION and self._inbox is not None:
+            self.effects += [Settle(waiter, error) for waiter in self._inbox.take_waiters_of(complaint.subject)]
         elif complaint.meaning is Meaning.TOO_MANY_SUBSCRIPTIONS:
             # The server takes them in their order: what it refused since it has its fill are the last ones.
             lost = list(self._subscriptions.values())[-1:]

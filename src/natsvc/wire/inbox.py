@@ -56,6 +56,11 @@ class Inbox:
             waiter, subject = expected
             waiter(NoRespondersError(subject) if message.says_no_responders else message)
 
+    def take_waiters_of(self, subject: str) -> list[Waiter]:
+        """Return those who wait for the answer to a request to this subject, and forget them."""
+        replies = [reply for reply, (_, requested) in self._waiting.items() if requested == subject]
+        return [self._waiting.pop(reply)[0] for reply in replies]
+
     def take_waiters(self) -> list[Waiter]:
         """Return all who wait, and forget them."""
         waiting, self._waiting = self._waiting, {}
