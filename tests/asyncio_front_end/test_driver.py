@@ -1,4 +1,4 @@
-"""How the driver of a connection reads and writes: together what comes together, and never more than the socket takes."""
+"""How the driver of a connection reads and writes: together what comes together, no more than the socket takes."""
 
 from __future__ import annotations
 
