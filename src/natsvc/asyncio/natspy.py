@@ -62,7 +62,7 @@ _RECONNECT_INTERVAL = 0.05
 _FLUSH_TIMEOUT = 24 * 3600
 """Seconds; in effect none, for a flush of nats-py that times out breaks the connection when its PONG comes late."""
 
-_VIOLATION = re.compile(r"permissions violation for (publish|subscription) to \"(.+?)\"(?: using queue|$|')")
+_VIOLATION = re.compile(r"permissions violation for (publish|subscription) to \"(.+?)\"(?: using queue| \(sid|$|')")
 
 _flushes: set[asyncio.Task[bool]] = set()
 """Flushes under way. They belong to no service: a cancelled flush breaks the connection like one that timed out."""
