@@ -60,8 +60,12 @@ PYTHONS = find_pythons()
 
 
 def group(name: str, only: str = "") -> list[str]:
-    """Return the requirements of a dependency group, or the one of them that is needed; pip needn't know of groups."""
-    return [one for one in nox.project.dependency_groups(PYPROJECT, name) if one.startswith(only)]
+    """Return the requirements of a dependency group, or the one of them that is needed; pip needn't know of groups.
+
+    The project itself, with its extras, is the one in this directory.
+    """
+    needed = [one for one in nox.project.dependency_groups(PYPROJECT, name) if one.startswith(only)]
+    return [f".{one.removeprefix('natsvc')}" if one.startswith("natsvc[") else one for one in needed]
 
 
 def oldest_dependencies() -> list[str]:
@@ -88,7 +92,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types of everything."""
-    session.install(".[server]", *group("test"), *group("lint", "mypy"), *group("dev", "nox"))
+    session.install(*group("test"), *group("lint", "mypy"), *group("dev", "nox"))
     session.run("mypy", "--strict", "src", "tests", "examples", "benchmarks", "noxfile.py")
 
 
@@ -125,7 +129,7 @@ def package(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0])
 def oldest(session: nox.Session) -> None:
     """Test with the oldest Python that is there, and the oldest dependencies and nats-server that are supported."""
-    session.install(".[server]", *group("test"), *oldest_dependencies())
+    session.install(*group("test"), *oldest_dependencies())
     session.run(
         "python",
         "-m",
@@ -137,7 +141,7 @@ def oldest(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run all tests, and demand that they reach the state machines."""
-    session.install(".[server]", *group("test"))
+    session.install(*group("test"))
     session.env["COVERAGE_FILE"] = f".coverage.{session.name}"
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
     if session.posargs:

@@ -6,17 +6,20 @@ It stands between front-ends and the wire, because it reads files, which a state
 from __future__ import annotations
 
 import os
-import ssl
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, cast, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, cast, get_args
 
 from natsvc.errors import ConfigError
 from natsvc.wire.effects import Callback
 from natsvc.wire.options import ConnectOptions
 
-__all__ = ["ConnectArguments", "Preparation", "prepare"]
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["ConnectArguments", "Preparation", "prepare", "require_own"]
 
 _CREDS_MARK = "-----BEGIN NATS USER JWT-----"
 
@@ -117,7 +120,11 @@ class Preparation:
 
     def make_tls_context(self) -> ssl.SSLContext:
         """Return the user's TLS context, or one with the system's certificate authorities."""
-        return self.tls_context or ssl.create_default_context()
+        if self.tls_context is not None:
+            return self.tls_context
+        import ssl  # it takes its time to be loaded, and most connections don't need it
+
+        return ssl.create_default_context()
 
 
 def prepare(servers: str | Sequence[str], arguments: ConnectArguments) -> Preparation:
@@ -137,12 +144,38 @@ def prepare(servers: str | Sequence[str], arguments: ConnectArguments) -> Prepar
         if not callable(callback):
             raise ConfigError(name, callback, "must be a function")
     tls = given.pop("tls", False)
-    if not isinstance(tls, (bool, ssl.SSLContext)):
+    if not isinstance(tls, bool) and not _is_tls_context(tls):
         raise ConfigError("tls", tls, "must be True, False or an ssl.SSLContext")
     if "creds" in given:
         given["creds"] = _read_creds(given["creds"])
     options = ConnectOptions(servers, tls=tls is not False, **given)
-    return Preparation(options, tls if isinstance(tls, ssl.SSLContext) else None, callbacks)
+    return Preparation(options, None if isinstance(tls, bool) else tls, callbacks)
+
+
+def require_own(nc: object, kind: type[object], front_end: str) -> None:
+    """Check that a connection is of the front-end that it is given to.
+
+    Args:
+        nc: The connection.
+        kind: What it must be.
+        front_end: The front-end, such as `natsvc.sync`.
+
+    Raises:
+        TypeError: It is of another front-end, or no connection at all.
+    """
+    if isinstance(nc, kind):
+        return
+    theirs = type(nc).__module__.removesuffix(".connection")
+    if theirs.startswith("natsvc."):
+        raise TypeError(f"nc is a connection of {theirs}, not of {front_end}: take everything from {theirs}")
+    raise TypeError(
+        f"nc must be a connection made by {front_end}.connect, not {type(nc).__module__}.{type(nc).__name__}"
+    )
+
+
+def _is_tls_context(value: object) -> bool:
+    # If ssl isn't loaded, nobody has a context of it.
+    return "ssl" in sys.modules and isinstance(value, sys.modules["ssl"].SSLContext)
 
 
 def _read_creds(creds: object) -> str:

@@ -78,6 +78,8 @@ class ServiceState:
         max_payload: Says what the server takes at the moment, in bytes.
         started: The time of day, UTC.
         async_handlers: Whether the front-end can run `async def` handlers.
+        answers_with_data: Whether answers to STATS have what the user's endpoint_data adds. If not, the front-end adds
+            it by `add_data`, for it is the user's code, which some places must not wait for.
 
     Attributes:
         effects: What the front-end has to do, oldest first; it takes them by `take_effects`.
@@ -99,6 +101,7 @@ class ServiceState:
         max_payload: Callable[[], int],
         started: dt.datetime,
         async_handlers: bool = True,
+        answers_with_data: bool = True,
     ) -> None:
         self.config = config
         self.id = id
@@ -114,6 +117,7 @@ class ServiceState:
         self.endpoints: list[EndpointState] = []
         self.stop_callers: set[BaseRequest] = set()
         self._async_handlers = async_handlers
+        self._answers_with_data = answers_with_data
         self._step = _Step.NONE
         self._stop_deadline: int | None = None
         self._wake_at: int | None = None
@@ -342,19 +346,27 @@ class ServiceState:
 
     def stats(self) -> ServiceStats:
         """Return the answer to STATS."""
+        stats = self.counters()
+        self.add_data(stats)
+        return stats
+
+    def counters(self) -> ServiceStats:
+        """Return the answer to STATS as far as natsvc knows it, without the user's data."""
         config = self.config
-        endpoints = [state.stats() for state in self.endpoints]
-        if config.endpoint_data is not None:
-            for stats in endpoints:
-                stats.data = self._data(config.endpoint_data, stats)
         return ServiceStats(
             name=config.name,
             id=self.id,
             version=config.version,
             metadata=config.metadata,
             started=self.started,
-            endpoints=endpoints,
+            endpoints=[state.stats() for state in self.endpoints],
         )
+
+    def add_data(self, stats: ServiceStats) -> None:
+        """Add what the user's endpoint_data, if there is one, says of each endpoint."""
+        if self.config.endpoint_data is not None:
+            for endpoint in stats.endpoints:
+                endpoint.data = self._data(self.config.endpoint_data, endpoint)
 
     def reset(self, started: dt.datetime) -> None:
         """Zero all counters.
@@ -372,7 +384,8 @@ class ServiceState:
         """Return the built-in answer to a verb; an error reply if it is too large."""
         answer = self._answers.get(verb)
         if answer is None:
-            models = {ServiceVerb.PING: self.ping, ServiceVerb.INFO: self.info, ServiceVerb.STATS: self.stats}
+            stats = self.stats if self._answers_with_data else self.counters
+            models = {ServiceVerb.PING: self.ping, ServiceVerb.INFO: self.info, ServiceVerb.STATS: stats}
             answer = encode_json(models[verb]().to_dict())
             if verb is not ServiceVerb.STATS:
                 self._answers[verb] = answer
