@@ -14,7 +14,7 @@ from typing import Any
 
 import natsvc.asyncio
 
-__all__ = ["CONTENDERS", "CPU_TIME", "ECHO", "NOT_THERE", "READY", "REFERENCE", "missing"]
+__all__ = ["CONTENDERS", "CPU_TIME", "ECHO", "READY", "REFERENCE"]
 
 ECHO = "benchmark.echo"
 """The subject that answers with the request's data."""
@@ -24,8 +24,6 @@ CPU_TIME = "benchmark.cpu"
 
 READY = "ready"
 """What a contender prints when it can be asked."""
-
-NOT_THERE = "this natsvc has no connection of its own"
 
 
 async def echo(request: Any) -> None:
@@ -60,7 +58,7 @@ async def serve_natsvc_on_nats_py(url: str) -> None:
 
 async def serve_natsvc_connection(url: str) -> None:
     """Run natsvc on its own connection."""
-    await serve_natsvc(await vars(natsvc.asyncio)["connect"](url))
+    await serve_natsvc(await natsvc.asyncio.connect(url))
 
 
 async def serve_natsvc(nc: object) -> None:
@@ -85,11 +83,6 @@ CONTENDERS: dict[str, Callable[[str], Awaitable[None]]] = {
     "natsvc on nats-py": serve_natsvc_on_nats_py,
     "natsvc": serve_natsvc_connection,
 }
-
-
-def missing(contender: str) -> str | None:
-    """Return why a contender can't take part, or None."""
-    return NOT_THERE if contender == "natsvc" and not hasattr(natsvc.asyncio, "connect") else None
 
 
 async def main(contender: str, url: str) -> None:
