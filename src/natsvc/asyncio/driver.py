@@ -35,8 +35,11 @@ _clock = time.monotonic_ns
 _WRITE_SIZE = 64 * 1024
 """So many bytes are written before the loop's turn ends: a task that publishes without pause is made to wait."""
 
-_DELIVERED_IN_A_ROW = 200
-"""So many messages are delivered before the loop gets its turn: what receives them may run handlers to their end."""
+_DELIVERED_IN_A_ROW = 256
+"""So many messages are delivered before the loop gets its turn: what receives them may run handlers to their end.
+
+To go on in another turn costs a pause of the reading: with 200, 256 requests in flight take 1.03 x the CPU time.
+"""
 
 _CLOSE_LIMIT = 2.0
 """Seconds that the last bytes may take to get away."""
