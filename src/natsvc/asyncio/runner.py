@@ -269,7 +269,7 @@ class Runner:
             except (Exception, asyncio.CancelledError) as refused:  # noqa: BLE001  # the state machine notes it
                 unpublished = refused
             now = _clock()
-        task = self._handlers.pop(request, None)
+        task = self._handlers.pop(request, None) if self._handlers else None
         if self._threads and request in self._threads:
             self._over[request] = unpublished
         else:

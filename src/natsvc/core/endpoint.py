@@ -111,21 +111,21 @@ class EndpointState:
             request._state = _RUNNING
             request._started = now
             active.add(request)
-        else:
-            request._size = size = request._own_message().size
-            endpoint = self.endpoint
-            if self.timed:
-                self.expire(now)  # what is overdue holds no place, however late the timer is
-            if len(self.waiting) >= endpoint.max_pending or self.waiting_bytes + size > endpoint.max_pending_bytes:
-                self._settle(request, *_OVERLOADED)
-                return None
-            self.waiting.append(request)
-            self.waiting_bytes += size
+            if self.timeout:
+                self._time(request, now)
+            return request
+        request._size = size = request._own_message().size
+        endpoint = self.endpoint
+        if self.timed:
+            self.expire(now)  # what is overdue holds no place, however late the timer is
+        if len(self.waiting) >= endpoint.max_pending or self.waiting_bytes + size > endpoint.max_pending_bytes:
+            self._settle(request, *_OVERLOADED)
+            return None
+        self.waiting.append(request)
+        self.waiting_bytes += size
         if self.timeout:
-            request._deadline = now + self.timeout
-            self.timed[request] = None
-            service.wake_by(request._deadline)
-        return request if request._state is _RUNNING else None
+            self._time(request, now)
+        return None
 
     def conclude(self, request: BaseRequest, now: int, result: object, error: BaseException | None) -> Reply | None:
         """Take what a handler came to: a result, or the exception it ended with. Return the reply it means, if any.
@@ -224,6 +224,12 @@ class EndpointState:
             processing_time=self.processing_time,
             average_processing_time=self.processing_time // self.num_requests if self.num_requests else 0,
         )
+
+    def _time(self, request: BaseRequest, now: int) -> None:
+        """Note the deadline of a request that has just arrived."""
+        request._deadline = now + self.timeout
+        self.timed[request] = None
+        self.service.wake_by(request._deadline)
 
     def _next(self, now: int) -> BaseRequest | None:
         """Give a slot that has become free to the oldest request that waits."""

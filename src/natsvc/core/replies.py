@@ -22,6 +22,7 @@ from natsvc.message import Data, encode_data
 __all__ = [
     "ERROR_CODE_HEADER",
     "ERROR_HEADER",
+    "SURELY_SHORT",
     "Data",
     "Reply",
     "ReplyHeaders",
@@ -40,7 +41,7 @@ ERROR_CODE_HEADER = "Nats-Service-Error-Code"
 
 ReplyHeaders: TypeAlias = "Headers | Mapping[str, str] | None"
 
-_SURELY_SHORT = MAX_CONTROL_LINE // 8
+SURELY_SHORT = MAX_CONTROL_LINE // 8
 """A subject of so many characters, of at most 4 bytes each, leaves room in a command line whatever stands behind it."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -70,8 +71,6 @@ def make_reply(subject: str, data: Data, headers: ReplyHeaders, max_payload: int
         TypeError: The data is neither bytes nor text.
     """
     body = data if type(data) is bytes else encode_data(data)
-    if not headers and len(body) <= max_payload and len(subject) <= _SURELY_SHORT:
-        return Reply(subject, body, None, b"")
     if headers:
         checked = Headers(headers)
         block = checked.encode()
@@ -80,7 +79,7 @@ def make_reply(subject: str, data: Data, headers: ReplyHeaders, max_payload: int
     size = len(block) + len(body)
     if size > max_payload:
         raise MaxPayloadError(size, max_payload)
-    if len(subject) > _SURELY_SHORT:
+    if len(subject) > SURELY_SHORT:
         line = len(subject.encode("utf-8", "surrogateescape")) + len(f"  {len(block)} {size}")
         if line > MAX_CONTROL_LINE:
             raise MaxPayloadError(line, MAX_CONTROL_LINE, "command line")

@@ -15,7 +15,7 @@ import json
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from natsvc.core.replies import Data, Reply, ReplyHeaders, error_headers, make_reply, printable_error
+from natsvc.core.replies import SURELY_SHORT, Data, Reply, ReplyHeaders, error_headers, make_reply, printable_error
 from natsvc.errors import MaxPayloadError, NoReplyError, ServiceError, ServiceStoppedError
 from natsvc.message import Delivery, Message
 
@@ -122,11 +122,15 @@ class BaseRequest:
         if not reply_to:
             self._error = self._error or "500:No reply subject"
             raise NoReplyError(f"the request to {self.subject!r} has no reply subject")
-        try:
-            reply = make_reply(reply_to, data, headers, self._endpoint.service.max_payload())
-        except MaxPayloadError as error:
-            self._unsent = error
-            raise
+        max_payload = self._endpoint.service.max_payload()
+        if not headers and type(data) is bytes and len(data) <= max_payload and len(reply_to) <= SURELY_SHORT:
+            reply = Reply(reply_to, data, None, b"")  # as nearly all are: there is nothing to check and to encode
+        else:
+            try:
+                reply = make_reply(reply_to, data, headers, max_payload)
+            except MaxPayloadError as error:
+                self._unsent = error
+                raise
         self._answered += 1
         self._unsent = None
         return reply
