@@ -13,6 +13,7 @@ import nats
 import nats.errors
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from natsvc import (
@@ -30,7 +31,7 @@ from natsvc.asyncio.natspy import NatsPyLink
 from natsvc.core import Reply
 from natsvc.message import Delivery, Message
 from natsvc.testing import NatsServer
-from tests.worlds import connect_nats_py, eventually, interest
+from tests.worlds import LIMIT, connect_nats_py, eventually, interest
 
 
 def nobody(*_: object) -> None:
@@ -39,6 +40,12 @@ def nobody(*_: object) -> None:
 
 async def at_once() -> None:
     return
+
+
+async def publish(link: NatsPyLink, reply: Reply) -> None:
+    publishing = link.publish(reply)
+    if publishing is not None:
+        await publishing
 
 
 @pytest.fixture
@@ -55,6 +62,72 @@ def test_the_private_names_in_use_are_there_and_as_expected() -> None:
     assert "sub._drain()" in inspect.getsource(Client.drain)
     assert "self._drain()" in inspect.getsource(Subscription.drain)
     assert "self._error_cb(" in inspect.getsource(Client._process_err)
+
+
+async def test_replies_are_put_where_nats_py_keeps_what_it_has_to_write(nc: Client, link: NatsPyLink) -> None:
+    assert link._has_outbox
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def receive(message: Any) -> None:
+        received.put_nowait(message.data)
+
+    await nc.subscribe("put.there", cb=receive)
+    before = dict(nc.stats)
+    for number in range(3):
+        assert link.publish(Reply("put.there", str(number).encode())) is None
+    await nc.publish("put.there", b"after")
+    async with asyncio.timeout(LIMIT):
+        assert [await received.get() for _ in range(4)] == [b"0", b"1", b"2", b"after"]
+    assert nc.stats["out_msgs"] == before["out_msgs"] + 4
+    assert nc.stats["out_bytes"] == before["out_bytes"] + 8
+
+
+async def test_where_nats_py_keeps_them_elsewhere_replies_are_published(nc: Client, link: NatsPyLink) -> None:
+    link._has_outbox = False
+    subscription = await nc.subscribe("elsewhere")
+    publishing = link.publish(Reply("elsewhere", b"x"))
+    assert publishing is not None
+    await publishing
+    assert (await subscription.next_msg(LIMIT)).data == b"x"
+
+
+async def test_replies_beyond_what_nats_py_should_hold_are_waited_for(nc: Client, link: NatsPyLink) -> None:
+    nc._max_pending_size = 10
+    subscription = await nc.subscribe("much")
+    publishing = link.publish(Reply("much", b"x" * 100))
+    assert publishing is not None
+    await publishing
+    assert (await subscription.next_msg(LIMIT)).data == b"x" * 100
+
+
+async def test_messages_are_handed_over_where_nats_py_would_keep_them_and_many_of_them_in_turns(
+    nc: Client, caller: Client, link: NatsPyLink
+) -> None:
+    link.subscribe("watch", "", lambda _: None)
+    received: list[bytes] = []
+    subscription = await link.subscribe("handed.over", "", lambda message: received.append(message.data))
+    assert type(subscription._pending_queue).__name__ == "_HandOver"
+    message = Msg(nc, "handed.over", "", b"x")
+    subscription._pending_size += 1
+    subscription._pending_queue.put_nowait(message)
+    assert received == [b"x"]
+    assert subscription._pending_size == 0
+    for number in range(1_000):
+        subscription._pending_size += 4
+        subscription._pending_queue.put_nowait(Msg(nc, "handed.over", "", f"{number:04}".encode()))
+    assert len(received) < 500
+    async with asyncio.timeout(LIMIT):
+        while len(received) < 1_001:
+            await asyncio.sleep(0)
+    assert received[1:] == [f"{number:04}".encode() for number in range(1_000)]
+    assert subscription._pending_size == 0
+    await link.unsubscribe([_done(subscription)])
+
+
+def _done(subscription: Subscription) -> asyncio.Future[Subscription]:
+    done: asyncio.Future[Subscription] = asyncio.get_running_loop().create_future()
+    done.set_result(subscription)
+    return done
 
 
 async def test_a_subscription_has_its_number(nc: Client) -> None:
@@ -121,7 +194,7 @@ async def test_repeated_headers_are_sent(nc: Client, caller: Client, link: NatsP
     headers = Headers([("A", "1"), ("A", "2")])
     subscription = await caller.subscribe("repeated")
     await caller.flush()
-    await link.publish(Reply("repeated", b"x", headers, headers.encode()))
+    await publish(link, Reply("repeated", b"x", headers, headers.encode()))
     message = await subscription.next_msg(timeout=30)
     assert message.headers == {"A": "2"}, "nats-py reads the last one only"
     assert message.data == b"x"
@@ -156,19 +229,19 @@ async def test_more_than_the_buffer_holds_while_disconnected_is_a_typed_error(
             await asyncio.sleep(0.01)
     with pytest.raises(OutboundBufferError):
         for _ in itertools.repeat(None, 100):
-            await link.publish(Reply("anywhere", b"x" * 100_000))
+            await publish(link, Reply("anywhere", b"x" * 100_000))
     await asyncio.to_thread(server.restart)
     async with asyncio.timeout(30):
         while not nc.is_connected:
             await asyncio.sleep(0.01)
     await nc.close()
     with pytest.raises(ConnectionClosedError):
-        await link.publish(Reply("anywhere", b"x"))
+        await publish(link, Reply("anywhere", b"x"))
 
 
 async def test_any_other_error_of_nats_py_is_a_natsvc_error(nc: Client, link: NatsPyLink) -> None:
     with pytest.raises(NatsvcError) as caught:
-        await link.publish(Reply("", b"x"))
+        await publish(link, Reply("", b"x", Headers({"a": "1"})))
     assert isinstance(caught.value.__cause__, nats.errors.Error)
 
 

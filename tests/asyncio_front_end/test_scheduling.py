@@ -283,7 +283,7 @@ async def test_a_burst_of_handlers_that_never_wait_lets_the_event_loop_turn(nc: 
             while ran < 1000:
                 await asyncio.sleep(0)
                 seen.add(ran)
-        assert len(seen) >= 10
+        assert len(seen) >= 3
 
 
 @pytest.mark.parametrize("ending", ["returns", "raises"])

@@ -32,7 +32,7 @@ __all__ = ["Driver", "settle"]
 
 _clock = time.monotonic_ns
 
-_WRITE_SIZE = 64 * 1024
+WRITE_SIZE = 64 * 1024
 """So many bytes are written before the loop's turn ends: a task that publishes without pause is made to wait."""
 
 _DELIVERED_IN_A_ROW = 256
@@ -55,12 +55,15 @@ class Driver:
         state: The state machine.
         listeners: What the services on the connection are told by.
         closed: Set when the connection is closed for good.
+        is_write_due: Whether what the state machine has to send is written before the loop's next turn.
+        is_paused: Whether the socket takes nothing at the moment.
     """
 
     def __init__(self, preparation: Preparation) -> None:
         self.state = ConnectionState(preparation.options, version=__version__, random=random.Random())  # noqa: S311
         self.listeners: list[Listener] = []
         self.closed = asyncio.Event()
+        self.is_paused = False
         self._preparation = preparation
         self._loop = asyncio.get_running_loop()
         self._callbacks = Callbacks("a callback of the connection", contextvars.copy_context())
@@ -68,7 +71,7 @@ class Driver:
         self._step: asyncio.Task[None] | None = None  # the attempt's: dialling, or starting TLS
         self._timer: asyncio.TimerHandle | None = None
         self._is_performing = False
-        self._is_write_due = False
+        self.is_write_due = False
         self._writable = asyncio.Event()
         self._writable.set()
         self._undelivered: deque[tuple[Callable[[Message], object], Message]] = deque()
@@ -100,14 +103,14 @@ class Driver:
 
     def send(self) -> None:
         """Have written, at the end of the loop's turn, what the state machine has to send."""
-        if not self._is_write_due:
-            self._is_write_due = True
+        if not self.is_write_due:
+            self.is_write_due = True
             self._loop.call_soon(self._write)
 
     @property
     def is_full(self) -> bool:
         """Whether whoever sends has to wait, by `room`."""
-        return self.state.outgoing_size >= _WRITE_SIZE or not self._writable.is_set()
+        return self.is_paused or self.state.outgoing_size >= WRITE_SIZE
 
     async def room(self) -> None:
         """Wait while the socket takes nothing."""
@@ -174,7 +177,7 @@ class Driver:
             case Notify():
                 self._notify(effect)
             case Closed(error):
-                self._writable.set()
+                self._set_paused(False)
                 self.closed.set()
                 for listener in list(self.listeners):
                     listener.connection_closed(error or self.state.closed_error())
@@ -210,7 +213,7 @@ class Driver:
             step.cancel()
         if socket is not None:
             socket.close(last_words)
-        self._writable.set()
+        self._set_paused(False)
 
     def _notify(self, notice: Notify) -> None:
         if notice.callback == "on_error" and not notice.is_told:
@@ -243,7 +246,7 @@ class Driver:
             socket.pause_reading()
             self._deliver_in_turns(socket)
             return
-        self._is_write_due = True  # it is written below, once for all that is sent while they are delivered
+        self.is_write_due = True  # it is written below, once for all that is sent while they are delivered
         try:
             for receive, message in deliveries:
                 receive(message)
@@ -254,7 +257,7 @@ class Driver:
 
     def _deliver_in_turns(self, socket: _Socket) -> None:
         undelivered = self._undelivered
-        self._is_write_due = True
+        self.is_write_due = True
         try:
             for _ in range(min(_DELIVERED_IN_A_ROW, len(undelivered))):
                 receive, message = undelivered.popleft()
@@ -269,7 +272,7 @@ class Driver:
                 self._read_on(socket)
 
     def _read_on(self, socket: _Socket) -> None:
-        if not self._undelivered and self._writable.is_set():
+        if not self._undelivered and not self.is_paused:
             socket.resume_reading()
 
     def lost(self, socket: _Socket, error: BaseException | None) -> None:
@@ -286,19 +289,25 @@ class Driver:
         """The socket takes nothing more for now, or takes something again."""
         if socket is not self._socket:
             return
+        self._set_paused(not writable)
         if writable:
-            self._writable.set()
             self._write()
             self._read_on(socket)
         else:
             # Each request that is read now has a reply that can't be written.
-            self._writable.clear()
             socket.pause_reading()
 
+    def _set_paused(self, paused: bool) -> None:
+        self.is_paused = paused
+        if paused:
+            self._writable.clear()
+        else:
+            self._writable.set()
+
     def _write(self) -> None:
-        self._is_write_due = False
+        self.is_write_due = False
         socket = self._socket
-        if socket is not None and self._writable.is_set() and self.state.has_outgoing:
+        if socket is not None and not self.is_paused and self.state.has_outgoing:
             socket.write(self.state.take_outgoing())
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from natsvc.asyncio.connection import Connection
+from natsvc.asyncio.driver import WRITE_SIZE
 from natsvc.core import Reply
 from natsvc.errors import PermissionsError
 from natsvc.message import Data, Delivery, Message
@@ -200,10 +201,11 @@ class ConnectionLink:
 
     def publish(self, reply: Reply) -> Awaitable[None] | None:
         """Publish; while the connection has more to write than it should hold, return something to wait for."""
-        self._state.send(reply.subject, reply.data, "", reply.block)
+        size = self._state.send(reply.subject, reply.data, "", reply.block)
         driver = self._driver
-        driver.send()
-        return driver.room() if driver.is_full else None
+        if not driver.is_write_due:
+            driver.send()
+        return driver.room() if size >= WRITE_SIZE or driver.is_paused else None
 
     async def confirm(self) -> None:
         """Return when the server has processed all that was sent; without a connection, at once."""

@@ -1,6 +1,6 @@
 """Services and their callers on a connection of nats-py: all that natsvc knows of that client is here.
 
-The public API is used wherever it suffices. Four private names can't be avoided, and are tested on the oldest and the
+The public API is used wherever it suffices. These private names can't be avoided, and are tested on the oldest and the
 newest nats-py that is supported:
 
 - `Client._send_unsubscribe(sid)` and `Subscription._id`: an UNSUB after which messages are still delivered. The public
@@ -10,6 +10,11 @@ newest nats-py that is supported:
   the only notice that a connection gives of being drained, and where it can be made to wait for handlers.
 - `Client._error_cb`, with a callback around the owner's: where it tells of a subscription or publication that the
   server has refused. The public `last_error` holds the last of several only.
+- `Client._status`, `_pending`, `_pending_data_size`, `_max_pending_size`, `_flush_queue` and `_flush_pending()`: where
+  commands wait to be written, and what has them written. The public `publish()` checks again what the state machine has
+  checked, in three coroutines; with it, a request takes 1.1 x the CPU time. Where one of these is missing, it is used.
+- `Subscription._pending_queue` and `_pending_size`: what keeps messages for the task that calls back. Most of them are
+  handed over where they would be kept: through the task, a request takes 1.15 x the CPU time.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import inspect
 import re
 import sys
 import types
@@ -44,6 +50,7 @@ from natsvc.errors import (
 )
 from natsvc.headers import Headers
 from natsvc.message import Data, Delivery, Message
+from natsvc.wire import commands
 from natsvc.wire.commands import check_subject
 
 __all__ = ["NatsPyCaller", "NatsPyLink", "is_client"]
@@ -53,7 +60,7 @@ _T = TypeVar("_T")
 _CLOSED_INTERVAL = 1.0
 """Seconds between two looks at whether the client is closed: a close of it that fails half-way ends no iterator."""
 
-_IN_A_ROW = 100
+_IN_A_ROW = 256
 """So many messages of a service are handed over before the event loop gets its turn."""
 
 _RECONNECT_INTERVAL = 0.05
@@ -95,6 +102,7 @@ class NatsPyLink:
         self._watch: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._has_outbox = _has_outbox(nc)
 
     def max_payload(self) -> int:
         """Return the most bytes of headers and data that the server takes at the moment."""
@@ -123,6 +131,9 @@ class NatsPyLink:
                     await asyncio.sleep(0)
 
             started = _begin(self._nc.subscribe(subject, queue=queue_group, cb=receive))
+            if started.done() and not started.cancelled() and started.exception() is None:
+                # Its task has not begun to wait for messages yet.
+                _HandOver.take_place(started.result(), deliver)
         if started.done():
             try:
                 started.result()
@@ -158,8 +169,24 @@ class NatsPyLink:
         for started in subscriptions:
             _begin(remove(started))
 
-    async def publish(self, reply: Reply) -> None:
-        """Publish; wait while nats-py has more to write than it should hold."""
+    def publish(self, reply: Reply) -> Awaitable[None] | None:
+        """Publish; while nats-py has more to write than it should hold, return something to wait for."""
+        nc: Any = self._nc
+        if reply.headers is not None or not self._has_outbox or nc._status != Client.CONNECTED:
+            return self._publish(reply)
+        command = commands.publish(reply.subject, reply.data)
+        size = nc._pending_data_size + len(command)
+        if size > nc._max_pending_size:
+            return self._publish(reply)
+        nc._pending.append(command)
+        nc._pending_data_size = size
+        nc.stats["out_msgs"] += 1
+        nc.stats["out_bytes"] += len(reply.data)
+        if nc._flush_queue.empty():
+            _begin(nc._flush_pending())
+        return None
+
+    async def _publish(self, reply: Reply) -> None:
         headers = reply.headers
         try:
             if headers is None:
@@ -262,6 +289,53 @@ class NatsPyLink:
             if subject.lower() == refused:
                 self._listener.subscription_lost(PermissionsError(operation, subject))
                 return
+
+
+def _has_outbox(nc: Client) -> bool:
+    """Whether commands wait to be written in the place where this module puts them."""
+    return (
+        isinstance(getattr(nc, "_status", None), int)
+        and isinstance(getattr(nc, "_pending", None), list)
+        and isinstance(getattr(nc, "_pending_data_size", None), int)
+        and isinstance(getattr(nc, "_max_pending_size", None), int)
+        and isinstance(getattr(nc, "_flush_queue", None), asyncio.Queue)
+        and inspect.iscoroutinefunction(getattr(nc, "_flush_pending", None))
+    )
+
+
+class _HandOver(asyncio.Queue[Msg]):
+    """Takes the place of a subscription's queue, and hands over messages instead of keeping them.
+
+    Those that come after many in one turn of the event loop are kept, for the subscription's task, and those behind
+    them.
+    """
+
+    def __init__(self, subscription: Subscription, maxsize: int, deliver: Callable[[Delivery], None]) -> None:
+        super().__init__(maxsize)
+        self._subscription = subscription
+        self._deliver = deliver
+        self._event_loop = asyncio.get_running_loop()
+        self._in_a_row = 0
+
+    @classmethod
+    def take_place(cls, subscription: Subscription, deliver: Callable[[Delivery], None]) -> None:
+        """Take the place of the queue that the subscription has, if it is what it is expected to be."""
+        queue = getattr(subscription, "_pending_queue", None)
+        if isinstance(queue, asyncio.Queue) and isinstance(getattr(subscription, "_pending_size", None), int):
+            subscription._pending_queue = cls(subscription, queue.maxsize, deliver)
+
+    def put_nowait(self, item: Msg) -> None:
+        if self._in_a_row >= _IN_A_ROW or not self.empty():
+            super().put_nowait(item)
+            return
+        if self._in_a_row == 0:
+            self._event_loop.call_soon(self._start_anew)
+        self._in_a_row += 1
+        self._subscription._pending_size -= len(item.data)
+        self._deliver(item)
+
+    def _start_anew(self) -> None:
+        self._in_a_row = 0
 
 
 class _ErrorCallback:

@@ -23,6 +23,7 @@ __all__ = [
     "check_subject",
     "check_subscription_subject",
     "connect",
+    "encode_subject",
     "publish",
     "subscribe",
     "unsubscribe",
@@ -80,9 +81,9 @@ def publish(subject: str, data: bytes, reply: str = "", block: bytes = b"") -> b
         MaxPayloadError: The arguments are longer than a server takes.
         TypeError: The data is not bytes.
     """
-    arguments = _encode_subject("subject", subject)
+    arguments = encode_subject("subject", subject)
     if reply != "":
-        arguments = b"%b %b" % (arguments, _encode_subject("reply", reply))
+        arguments = b"%b %b" % (arguments, encode_subject("reply", reply))
     if type(data) is not bytes:  # of anything else, len() may count something else than bytes
         raise TypeError(f"data must be bytes, not {type(data).__name__}")
     if block:
@@ -169,7 +170,12 @@ def check_queue_group(field: str, value: object) -> str:
     return value if isinstance(value, str) and not value else check_subject(field, value)
 
 
-def _encode_subject(field: str, value: str) -> bytes:
+def encode_subject(field: str, value: str) -> bytes:
+    """Return the bytes of a subject to publish to.
+
+    Raises:
+        SubjectError: It can't stand in a command.
+    """
     # Nearly every subject passes here, in 0.7 x the time of one search of the pattern.
     if type(value) is str and value.isascii():
         encoded = value.encode()
