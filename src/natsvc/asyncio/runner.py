@@ -193,7 +193,15 @@ class Runner:
     def _deliver(self, receiver: Receiver, message: Delivery) -> None:
         request = receiver.receive(message, _clock())
         if request is not None:
-            self._run(request)
+            # As `_run` does it, without the call: every message passes here, and it would take 1.03 x the CPU time.
+            if self._ready:
+                self._ready.append(request)
+            else:
+                try:
+                    self._start_handler(request)
+                finally:
+                    if self._ready:
+                        self._start_ready()
         if self.state.effects:
             self._perform()
 

