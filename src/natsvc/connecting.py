@@ -19,7 +19,10 @@ from natsvc.wire.options import ConnectOptions
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["ConnectArguments", "Preparation", "prepare", "require_own"]
+__all__ = ["DEFAULT_SERVER", "ConnectArguments", "Preparation", "prepare", "require_own"]
+
+DEFAULT_SERVER = "nats://127.0.0.1:4222"
+"""The server that is connected to unless another is given."""
 
 _CREDS_MARK = "-----BEGIN NATS USER JWT-----"
 
@@ -48,7 +51,7 @@ class ConnectArguments(TypedDict, total=False):
         connect_timeout: The time that one attempt at one server may take. Default: 2.
         retry_on_failed_connect: Go on trying in the background if the first round of attempts fails. Default: no.
         ping_interval: The time between two PINGs that show whether the server is still there. Default: 120.
-        max_pings_out: So many unanswered ones mean that it is not. Default: 2.
+        max_pings_out: So many unanswered ones mean that it is not, when the next one is due. Default: 2.
         ignore_discovered_servers: Use only the servers that were given, not those a cluster announces. Default: no.
         randomize: Try the servers in random order. Default: yes.
         ignore_auth_errors: Go on trying when a server refuses the credentials twice running. Default: no.
@@ -57,7 +60,7 @@ class ConnectArguments(TypedDict, total=False):
         max_inbound_payload: The largest message that is taken from a server. Default: 64 MiB.
         max_pending_messages: The most messages that wait in one subscription. Default: 65,536.
         max_pending_bytes: The most bytes that wait in one subscription. Default: 64 MiB.
-        drain_timeout: The time that `drain` gives to subscriptions for what they still hold. Default: 30.
+        drain_timeout: The time that `drain`, and leaving the block, may take. Default: 30.
         on_disconnect: Called with the cause (None if it was asked for) when the connection is lost.
         on_reconnect: Called with the server's URL when it is there again.
         on_error: Called with an error that concerns no call: refused permissions, a slow subscription, the server's.
@@ -127,13 +130,14 @@ class Preparation:
         return ssl.create_default_context()
 
 
-def prepare(servers: str | Sequence[str], arguments: ConnectArguments) -> Preparation:
+def prepare(servers: str | Sequence[str] | None, arguments: ConnectArguments) -> Preparation:
     """Sort and check what `connect` was given.
 
     Raises:
         ConfigError: An option breaks a rule, is unknown, or the .creds file can't be read.
     """
     # None always means "not given".
+    servers = DEFAULT_SERVER if servers is None else servers
     given: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
     unknown = given.keys() - ConnectArguments.__annotations__.keys()
     if unknown:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -74,6 +76,31 @@ async def test_a_connection_can_be_awaited_and_used_as_a_block(server: NatsServe
     async with await connect(server.url) as nc:
         assert nc.is_connected
     assert nc.is_closed
+
+
+async def test_awaiting_it_again_waits_for_the_same_connection(server: NatsServer) -> None:
+    nc = connect(server.url)
+    first, second = await asyncio.gather(_await(nc), _await(nc))
+    assert first is second is nc
+    assert nc.is_connected
+    assert await nc is nc
+    await nc.close()
+    with pytest.raises(ConnectionClosedError):
+        await nc
+
+
+async def test_a_connection_that_could_not_be_made_is_not_made_later() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    nc = connect(f"nats://127.0.0.1:{port}")
+    with pytest.raises(NoServersError):
+        await nc
+    with pytest.raises(ConnectionClosedError):
+        await nc
+
+
+async def _await(nc: Connection) -> Connection:
+    return await nc
 
 
 async def test_a_server_that_is_not_there_is_told() -> None:
@@ -442,6 +469,64 @@ async def test_a_cancelled_drain_closes(server: NatsServer) -> None:
     assert nc.is_closed
 
 
+async def test_a_second_drain_and_leaving_the_block_wait_for_the_first(server: NatsServer, nc: Connection) -> None:
+    async with connect(server.url) as draining:
+        subscription = draining.subscribe("taken.slowly")
+        answers = nc.subscribe("answers")
+        for number in range(5):
+            await draining.publish("taken.slowly", str(number))
+        await draining.flush()
+        await nc.flush()
+
+        async def take() -> None:
+            async for message in subscription:
+                await asyncio.sleep(0.01)
+                await draining.publish("answers", message.data)
+
+        taking = asyncio.ensure_future(take())
+        first = asyncio.ensure_future(draining.drain())
+        await asyncio.sleep(0)
+        second = asyncio.ensure_future(draining.drain())
+        await asyncio.sleep(0)
+    await first
+    await second
+    await taking
+    assert [(await answers.receive(LIMIT)).data for _ in range(5)] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_closing_ends_a_drain_that_waits_for_a_consumer(server: NatsServer) -> None:
+    nc = await connect(server.url)
+    nc.subscribe("untaken")
+    await nc.publish("untaken")
+    await nc.flush()
+    draining = asyncio.ensure_future(nc.drain())
+    await until(lambda: nc._state.is_draining)
+    await nc.close()
+    await draining
+
+
+async def test_with_a_server_that_is_frozen_drain_and_leaving_end_in_time(
+    make_server: Callable[..., NatsServer],
+) -> None:
+    server = make_server()
+    errors: list[BaseException] = []
+    drained = await connect(server.url, drain_timeout=0.1, on_error=errors.append)
+    subscription = drained.subscribe("a")
+    await drained.flush()
+    async with connect(server.url, drain_timeout=0.1, on_error=errors.append) as left:
+        os.kill(server.pid, signal.SIGSTOP)
+        os.waitpid(server.pid, os.WUNTRACED)
+        try:
+            async with asyncio.timeout(LIMIT):
+                with pytest.raises(RequestTimeoutError):
+                    await subscription.drain()
+                await drained.drain()
+                await left.__aexit__(None, None, None)
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+    assert [type(error) for error in errors] == [RequestTimeoutError, RequestTimeoutError]
+
+
 async def test_no_new_subscriptions_while_it_drains(server: NatsServer) -> None:
     nc = await connect(server.url)
     subscription = nc.subscribe("untaken")
@@ -563,6 +648,15 @@ async def test_callbacks_may_be_async_and_what_they_raise_is_logged(
         await told.wait()
         await until(lambda: "from an async callback" in caplog.text)
     assert "from a plain callback" in caplog.text
+
+
+async def test_a_callback_that_raises_a_cancellation_stops_nothing(server: NatsServer) -> None:
+    def on_disconnect(error: BaseException | None) -> None:
+        raise asyncio.CancelledError
+
+    async with connect(server.url, on_disconnect=on_disconnect) as nc:
+        await nc.reconnect()
+        await nc.flush(LIMIT)
 
 
 async def test_an_inbox_is_a_subject_of_its_own(nc: Connection) -> None:

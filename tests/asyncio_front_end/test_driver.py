@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from natsvc.asyncio import Connection, add_service, connect
 from natsvc.asyncio.driver import _Socket
 from natsvc.testing import NatsServer
+from tests.connection.scripted_server import ScriptedServer, Session
 from tests.plain_client import PlainClient
 from tests.worlds import LIMIT
 
@@ -121,6 +123,69 @@ async def test_while_many_messages_are_delivered_in_turns_nothing_more_is_read(n
     assert (await subscription.receive(LIMIT)).data == b"last"
     await nc.flush()
     assert recorded.is_reading
+
+
+async def test_what_is_settled_while_messages_are_delivered_in_turns_waits_behind_them(nc: Connection) -> None:
+    subscription = nc.subscribe("turns")
+    await nc.flush()
+    socket, _ = record(nc)
+    sid = max(nc._state._subscriptions)
+    draining = asyncio.ensure_future(subscription.drain())
+    await asyncio.sleep(0)
+    messages = b"".join(f"MSG turns {sid} 4\r\n{number:04}\r\n".encode() for number in range(1_000))
+    socket.data_received(messages + b"PONG\r\n")
+    nc._driver.perform()  # as a timer or a user's call would
+    await draining
+    assert [message.data async for message in subscription] == [f"{number:04}".encode() for number in range(1_000)]
+
+
+async def test_while_messages_are_delivered_in_turns_a_new_connection_is_not_read_either(nc: Connection) -> None:
+    # So slow that the new connection is there long before all is delivered.
+    sid = nc._state.subscribe("turns", "", lambda _: time.sleep(0.0001), lambda _: None).sid
+    await nc.flush()
+    socket, _ = record(nc)
+    socket.data_received(f"MSG turns {sid} 1\r\nx\r\n".encode() * 10_000)
+    await nc.reconnect()
+    async with asyncio.timeout(LIMIT):
+        while not nc.is_connected:
+            await asyncio.sleep(0)
+    assert nc._driver._undelivered
+    new, recorded = record(nc)
+    new.data_received(f"MSG turns {sid} 1\r\nx\r\n".encode())
+    assert not recorded.is_reading
+    await nc.flush()
+    assert recorded.is_reading
+    assert not nc._driver._undelivered
+
+
+async def test_closing_during_a_tls_handshake_that_goes_nowhere_ends() -> None:
+    def greet(session: Session) -> None:
+        session.greet(tls_required=True)
+        session.ignore()
+
+    with ScriptedServer(greet) as server:
+        nc = connect(server.url, tls=True, retry_on_failed_connect=True, connect_timeout=0.05, reconnect_wait=0.01)
+        async with asyncio.timeout(LIMIT):
+            async with nc:
+                attempts = nc._state._last_number
+                while nc._state._last_number < attempts + 3:
+                    await asyncio.sleep(0.01)
+                assert len(nc._driver._sockets) <= 1
+    assert nc._driver._sockets == set()
+
+
+async def test_of_a_name_with_several_addresses_each_is_tried(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
+        # The first address is of a network for documentation: nobody answers there, or nothing leads there.
+        return [(2, 1, 6, "", (address, port)) for address in ("192.0.2.1", "127.0.0.1")]
+
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    async with connect(f"nats://several.example:{server.port}", connect_timeout=1.0) as nc:
+        assert nc.is_connected
 
 
 async def test_a_receiver_that_fails_does_not_silence_the_connection(nc: Connection) -> None:

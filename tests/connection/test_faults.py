@@ -148,7 +148,7 @@ def test_a_half_message_is_not_delivered(front_end: FrontEnd, play: Play) -> Non
     subscription = connection.subscribe("here")
     assert subscription.receive().data == b"whole"
     connection.flush()
-    assert len(connection.events.of("on_reconnect")) == 1
+    eventually(lambda: len(connection.events.of("on_reconnect")) == 1)
 
 
 def test_a_half_line_is_not_continued_by_the_next_connection(front_end: FrontEnd, play: Play) -> None:

@@ -97,6 +97,29 @@ def test_a_strange_max_payload_is_not_believed(strange: object) -> None:
     assert Machine().connected(max_payload=strange).state.max_payload == 1024 * 1024
 
 
+def test_what_a_server_says_that_does_not_let_us_in_is_not_relied_on() -> None:
+    machine = Machine(["nats://a:1", "nats://b:1"]).open().dial()
+    machine.greet(max_payload=10, server_name="odd")
+    machine.receive(b"-ERR 'Authorization Violation'\r\n")
+    assert machine.state.max_payload == 1024 * 1024
+    assert machine.state.server_info == {}
+
+
+def test_a_ping_before_the_pong_that_lets_us_in_is_answered() -> None:
+    machine = Machine().open().dial()
+    machine.greet()
+    machine.take_sent()
+    machine.receive(b"PING\r\nPONG\r\n")
+    assert machine.take_sent() == b"PONG\r\n"
+
+
+def test_a_reason_without_words_is_named_by_its_type() -> None:
+    machine = Machine().open()
+    machine.state.dial_failed(machine.number, TimeoutError(), machine.now)
+    machine.perform()
+    assert str(machine.opened.outcome).endswith(": TimeoutError")
+
+
 def test_a_server_that_says_nothing_is_left_at_the_deadline() -> None:
     machine = Machine(connect_timeout=2.0).open().dial()
     machine.pass_time(1.9)
@@ -284,11 +307,25 @@ def test_what_comes_of_an_attempt_that_is_over_changes_nothing() -> None:
     assert state.is_connected
 
 
-def test_a_wake_before_its_time_changes_nothing() -> None:
-    machine = Machine().connected()
+def test_a_wake_before_its_time_asks_to_be_woken_again() -> None:
+    machine = Machine(ping_interval=120.0).connected()
+    at = machine.wake_at
+    assert at is not None
+    machine.noted.clear()
+    machine.now = at - 1
     machine.state.wake(machine.now)
     machine.perform()
     assert machine.sent == b""
+    assert machine.wake_at == at
+    machine.pass_time(1)
+    assert machine.sent == b"PING\r\n"
+
+
+def test_a_wake_that_nobody_has_asked_for_changes_nothing() -> None:
+    machine = Machine().connected()
+    machine.close()
+    machine.state.wake(machine.now)
+    assert machine.state.effects == []
 
 
 # Publishing
@@ -489,6 +526,14 @@ def test_the_subscriptions_beyond_the_servers_limit_are_the_last_ones() -> None:
     assert len(machine.notices("on_error")) == 2
 
 
+def test_a_subscription_that_is_taken_for_the_refused_one_is_unsubscribed() -> None:
+    machine = Machine().connected()
+    machine.subscribe("a")
+    machine.take_sent()
+    machine.receive(b"-ERR 'maximum subscriptions exceeded'\r\n")
+    assert machine.take_sent() == b"UNSUB 1\r\n"
+
+
 def test_too_many_subscriptions_where_there_is_none_is_reported_only() -> None:
     machine = Machine().connected()
     machine.receive(b"-ERR 'maximum subscriptions exceeded'\r\n")
@@ -521,6 +566,19 @@ def test_a_flush_breaks_with_the_connection() -> None:
     machine.lose(OSError("cable"))
     assert isinstance(waiting.outcome, ConnectionLostError)
     assert str(waiting.outcome.__cause__) == "cable"
+
+
+def test_all_flushes_while_disconnected_share_one_ping_and_those_given_up_have_none() -> None:
+    machine = Machine().connected()
+    machine.lose()
+    given_up, first, second = machine.ping(), machine.ping(), machine.ping()
+    machine.state.forget_ping(given_up)
+    machine.state.forget_ping(given_up)
+    machine.wait_for_dial().let_in()
+    assert machine.sent.count(b"PING\r\n") == 2  # the other one is the handshake's
+    machine.receive(b"PONG\r\n")
+    assert (first.outcome, second.outcome) == (None, None)
+    assert not given_up.is_settled
 
 
 def test_a_flush_while_disconnected_waits_for_the_reconnect() -> None:
@@ -712,6 +770,17 @@ def test_reconnecting_on_demand_does_not_wait() -> None:
     assert machine.dialled_hosts == ["a", "a"]
     assert machine.all(Disconnect)[-1].number == 1
     assert machine.notices("on_disconnect") == [None]
+
+
+def test_reconnecting_on_demand_sends_what_is_still_to_be_sent_first() -> None:
+    machine = Machine("nats://a:1").connected()
+    machine.state.publish("a", b"x")
+    machine.state.reconnect(machine.now)
+    machine.perform()
+    (cut,) = machine.all(Disconnect)
+    assert (cut.last_words, cut.in_order) == (b"PUB a 1\r\nx\r\n", True)
+    machine.let_in()
+    assert b"PUB" not in machine.sent
 
 
 def test_reconnecting_on_demand_ends_a_wait() -> None:
@@ -933,8 +1002,33 @@ def test_a_connection_that_drains_takes_no_new_subscriptions_but_still_publishes
 
 
 def test_before_it_is_opened_it_can_not_be_used() -> None:
+    state = Machine().state
+    for attempt in (
+        state.check_usable,
+        lambda: state.publish("a", b""),
+        lambda: state.ping(print),
+        lambda: state.subscribe("a", "", print, print),
+    ):
+        with pytest.raises(ConnectionClosedError, match="has not been made yet"):
+            attempt()
+
+
+def test_closed_before_it_was_opened_it_stays_closed() -> None:
+    machine = Machine()
+    machine.close()
     with pytest.raises(ConnectionClosedError):
-        Machine().state.check_usable()
+        machine.state.open(machine.opened, machine.now)
+    assert machine.notices("on_close") == []
+
+
+def test_what_was_published_while_disconnected_and_is_lost_by_closing_is_reported() -> None:
+    machine = Machine().connected()
+    machine.lose()
+    machine.publish("a", b"x")
+    machine.close()
+    (error,) = machine.notices("on_error")
+    assert isinstance(error, ConnectionLostError)
+    assert "12 bytes" in str(error)
 
 
 def test_only_one_timer_is_wanted_at_a_time() -> None:

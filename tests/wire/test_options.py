@@ -261,7 +261,6 @@ def test_servers_are_all_that_options_need() -> None:
         "nkey_seed": None,
         "creds": None,
         "tls": False,
-        "tls_context": None,
         "tls_handshake_first": False,
         "tls_hostname": None,
         "allow_reconnect": True,
@@ -398,7 +397,6 @@ def test_tls_is_demanded_by_option_by_context_by_handshake_and_by_scheme() -> No
     assert not ConnectOptions("h").requires_tls(plain)
     assert ConnectOptions("h").requires_tls(secure)
     assert ConnectOptions("h", tls=True).requires_tls(plain)
-    assert ConnectOptions("h", tls_context=object()).requires_tls(plain)
     assert ConnectOptions("h", tls_handshake_first=True).requires_tls(plain)
 
 
@@ -443,3 +441,22 @@ def test_the_repr_of_options_shows_no_secret(given: dict[str, Any]) -> None:
     options = ConnectOptions(**{"servers": "h", **given})
     assert SECRET not in repr(options)
     assert "nats://h:4222" in repr(options)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nats://user:pa/S3CRET,word@host",
+        "nats://user:pa,S3CRET/x@host",
+        "nats://[u:S3CRET",
+        "nats://u:S3CRET",
+        "u:S3CRET",
+        "u:p:S3CRET",
+        "http://u:S3CRET",
+    ],
+)
+def test_a_password_that_breaks_its_url_is_not_shown(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_servers(url)
+    assert "S3CRET" not in str(caught.value)
+    assert "S3CRET" not in repr(caught.value.args)

@@ -37,7 +37,7 @@ class Callbacks:
         context = self._context.copy()
         try:
             returned = context.run(function, *arguments)
-        except Exception:
+        except (Exception, asyncio.CancelledError):  # nobody has cancelled whoever calls it
             _logger.exception("%s: the %s failed", self._owner, name)
             return None
         if not inspect.isawaitable(returned):

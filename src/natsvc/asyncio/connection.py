@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from natsvc.asyncio.driver import Driver, settle
-from natsvc.connecting import ConnectArguments, Preparation, prepare
+from natsvc.connecting import DEFAULT_SERVER, ConnectArguments, Preparation, prepare
 from natsvc.core import REQUEST_TIMEOUT, AwaitableSelf, check_duration
-from natsvc.errors import NatsvcError, RequestTimeoutError, SubscriptionClosedError
+from natsvc.errors import RequestTimeoutError, SubscriptionClosedError
 from natsvc.message import Data, Message
 from natsvc.wire.backlog import Backlog
 from natsvc.wire.view import ConnectionView
@@ -24,7 +24,7 @@ _FAILED_LEAVE_TIMEOUT = 5.0
 """Seconds that leaving the block may take when it is left by an exception."""
 
 
-def connect(servers: str | Sequence[str] = "nats://127.0.0.1:4222", **options: Unpack[ConnectArguments]) -> Connection:
+def connect(servers: str | Sequence[str] | None = DEFAULT_SERVER, **options: Unpack[ConnectArguments]) -> Connection:
     """Connect to NATS, by awaiting this or by `async with`.
 
     Args:
@@ -56,7 +56,7 @@ class Connection(ConnectionView):
         self._state = self._driver.state
         self._loop = asyncio.get_running_loop()
         self._subscriptions: set[Subscription] = set()
-        self._is_opened = False
+        self._is_draining = False
 
     async def publish(
         self, subject: str, data: Data = b"", *, reply: str | None = None, headers: Mapping[str, str] | None = None
@@ -155,29 +155,35 @@ class Connection(ConnectionView):
     async def drain(self) -> None:
         """Stop the services on the connection, take what subscriptions still get, send all there is, and close.
 
-        Subscriptions end when what they hold has been taken from them, which may take `drain_timeout`. Cancelled, it
-        closes at once.
+        Subscriptions end; whoever takes their messages has taken all when asking for one more. Cancelled, it closes at
+        once. A second call waits for the first.
+
+        It may take `drain_timeout`; what is not done then is given up, and RequestTimeoutError reported to `on_error`.
+        A consumer or a handler that drains its own connection is waited for until then, too.
 
         Raises:
             ConnectionClosedError: The connection is closed.
         """
         self._state.check_open()
+        if self._is_draining:
+            await self._driver.has_closed()
+            return
+        self._is_draining = True
+        limit = self._options.drain_timeout
         try:
-            await self._stop_services()
-            self._state.is_draining = True
-            subscriptions = list(self._subscriptions)
-            for subscription in subscriptions:
-                subscription._leave()
-            await self._driver.confirm()
-            for subscription in subscriptions:
-                subscription._end()
-            with_messages = [subscription._emptied.wait() for subscription in subscriptions]
-            if with_messages:
-                async with asyncio.timeout(self._options.drain_timeout):
-                    await asyncio.gather(*with_messages)
-            await self._driver.confirm()
+            async with asyncio.timeout(limit):
+                await self._stop_services()
+                self._state.is_draining = True
+                subscriptions = list(self._subscriptions)
+                for subscription in subscriptions:
+                    subscription._leave()
+                await self._driver.confirm()
+                for subscription in subscriptions:
+                    subscription._end()
+                await self._all_taken(subscriptions)
+                await self._driver.confirm()
         except TimeoutError:
-            self._driver.report(RequestTimeoutError("not all messages were taken from their subscriptions in time"))
+            self._driver.report(RequestTimeoutError(f"the connection was not drained within {limit:g} s"))
         finally:
             self._driver.close()
         await self._driver.has_closed()
@@ -203,13 +209,23 @@ class Connection(ConnectionView):
         if listeners:
             await asyncio.gather(*(listener.drain() for listener in listeners))
 
+    async def _all_taken(self, subscriptions: list[Subscription]) -> None:
+        """Wait until all messages have been taken from ended subscriptions, or the connection is closed."""
+        taken = {asyncio.ensure_future(one._emptied.wait()) for one in subscriptions}
+        closed = asyncio.ensure_future(self._driver.closed.wait())
+        try:
+            while taken and not closed.done():
+                await asyncio.wait({closed, *taken}, return_when=asyncio.FIRST_COMPLETED)
+                taken = {one for one in taken if not one.done()}
+        finally:
+            for one in {closed, *taken}:
+                one.cancel()
+
     def __await__(self) -> Generator[Any, None, Self]:
         return self.__aenter__().__await__()
 
     async def __aenter__(self) -> Self:
-        if not self._is_opened:
-            self._is_opened = True
-            await self._driver.open()
+        await self._driver.open()
         return self
 
     async def __aexit__(
@@ -217,15 +233,23 @@ class Connection(ConnectionView):
     ) -> None:
         try:
             if error is None or isinstance(error, Exception):
-                async with asyncio.timeout(None if error is None else _FAILED_LEAVE_TIMEOUT):
-                    await self._stop_services()
-                    if not self.is_closed:
-                        await self._driver.confirm()
-        except (TimeoutError, NatsvcError):
-            pass
+                limit = self._options.drain_timeout if error is None else _FAILED_LEAVE_TIMEOUT
+                await self._leave(limit)
         finally:
             self._driver.close()
         await self._driver.has_closed()
+
+    async def _leave(self, limit: float) -> None:
+        """Do what is still to be done before the connection can be closed, as far as there is time."""
+        try:
+            async with asyncio.timeout(limit):
+                if self._is_draining:
+                    await self._driver.has_closed()
+                else:
+                    await self._stop_services()
+                    await self._driver.confirm()
+        except TimeoutError:
+            self._driver.report(RequestTimeoutError(f"not all was done within {limit:g} s"))
 
 
 class Subscription(AwaitableSelf):
@@ -293,10 +317,19 @@ class Subscription(AwaitableSelf):
         """Unsubscribe; return when all is there that was sent until the server took note.
 
         What is there can still be taken.
+
+        Raises:
+            RequestTimeoutError: The server has not confirmed within `drain_timeout`; the subscription has ended.
         """
+        limit = self._connection._options.drain_timeout
         self._leave()
-        await self._driver.confirm()
-        self._end()
+        try:
+            async with asyncio.timeout(limit):
+                await self._driver.confirm()
+        except TimeoutError:
+            raise RequestTimeoutError(f"the server has not confirmed within {limit:g} s") from None
+        finally:
+            self._end()
 
     def __aiter__(self) -> Self:
         return self

@@ -14,6 +14,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from socket import SOCK_STREAM
 from typing import TYPE_CHECKING, Any, cast
 
 from natsvc import __version__
@@ -23,9 +24,10 @@ from natsvc.wire.connection import ConnectionState
 from natsvc.wire.effects import Closed, Dial, Disconnect, Effect, Notify, Settle, StartTls, WakeAt
 
 if TYPE_CHECKING:
+    import ssl
+
     from natsvc.asyncio.link import Listener
     from natsvc.connecting import Preparation
-    from natsvc.message import Message
     from natsvc.wire.options import ServerAddress
 
 __all__ = ["Driver", "settle"]
@@ -67,33 +69,47 @@ class Driver:
         self._preparation = preparation
         self._loop = asyncio.get_running_loop()
         self._callbacks = Callbacks("a callback of the connection", contextvars.copy_context())
+        self._tls_context: ssl.SSLContext | None = None
         self._socket: _Socket | None = None
         self._step: asyncio.Task[None] | None = None  # the attempt's: dialling, or starting TLS
         self._timer: asyncio.TimerHandle | None = None
+        self._opened: asyncio.Future[None] | None = None
         self._is_performing = False
         self.is_write_due = False
         self._writable = asyncio.Event()
         self._writable.set()
-        self._undelivered: deque[tuple[Callable[[Message], object], Message]] = deque()
+        self._undelivered: deque[tuple[Callable[[Any], object], Any]] = deque()
         self._sockets: set[_Socket] = set()
 
     async def open(self) -> None:
-        """Connect."""
-        opened: asyncio.Future[None] = self._loop.create_future()
-        self.state.open(functools.partial(settle, opened), _clock())
-        self.perform()
-        try:
-            await opened
-        except BaseException:
-            self.close()
-            raise
+        """Connect; if that is under way or done, wait until it is done.
+
+        Raises:
+            ConnectionClosedError: It has been closed, or could not be opened before.
+        """
+        if self._opened is None:
+            self._opened = self._loop.create_future()
+            self.state.open(functools.partial(settle, self._opened), _clock())
+            self.perform()
+            try:
+                await self._opened
+            except BaseException:
+                self.close()
+                raise
+        else:
+            await asyncio.wait([self._opened])
+        self.state.check_open()
 
     async def ping(self) -> None:
         """Wait until the server has processed all that was sent; without a connection, until there is one."""
         ponged: asyncio.Future[None] = self._loop.create_future()
-        self.state.ping(functools.partial(settle, ponged))
+        waiter = functools.partial(settle, ponged)
+        self.state.ping(waiter)
         self.send()
-        await ponged
+        try:
+            await ponged
+        finally:
+            self.state.forget_ping(waiter)
 
     async def confirm(self) -> None:
         """Wait until the server has processed all that was sent; without a connection, don't."""
@@ -147,8 +163,7 @@ class Driver:
         self._is_performing = True
         try:
             while self.state.effects:
-                for effect in self.state.take_effects():
-                    self._perform_one(effect)
+                self._perform_one(self.state.effects.pop(0))  # whatever one of them raises, the others are still there
         finally:
             self._is_performing = False
         if self.state.has_outgoing:
@@ -156,6 +171,8 @@ class Driver:
 
     def _perform_one(self, effect: Effect) -> None:
         match effect:
+            case Settle(waiter, outcome) if self._undelivered:
+                self._undelivered.append((waiter, outcome))  # what came before it is to be delivered before
             case Settle(waiter, outcome):
                 waiter(outcome)
             case WakeAt(at):
@@ -172,8 +189,8 @@ class Driver:
                 assert self._socket is not None  # noqa: S101  # it is asked for where there is a connection
                 self._socket.hold()
                 self._step = self._loop.create_task(self._start_tls(self._socket, server_name))
-            case Disconnect(_, last_words):
-                self._disconnect(last_words)
+            case Disconnect():
+                self._disconnect(effect)
             case Notify():
                 self._notify(effect)
             case Closed(error):
@@ -184,7 +201,17 @@ class Driver:
 
     async def _dial(self, socket: _Socket, address: ServerAddress) -> None:
         try:
-            await self._loop.create_connection(lambda: socket, address.host, address.port)
+            found = await self._loop.getaddrinfo(address.host, address.port, type=SOCK_STREAM)
+            hosts = list(dict.fromkeys(str(info[4][0]) for info in found))
+            for host in hosts:
+                # Each has its share of the time, so that a silent one doesn't use up that of the others.
+                try:
+                    async with asyncio.timeout(self._preparation.options.connect_timeout / len(hosts)):
+                        await self._loop.create_connection(lambda: socket, host, address.port)
+                    return
+                except OSError:
+                    if host == hosts[-1]:
+                        raise
         except (OSError, ValueError) as error:  # a name that no resolver can be asked for is a UnicodeError
             socket.end()
             self.state.dial_failed(socket.number, error, _clock())
@@ -193,26 +220,31 @@ class Driver:
     async def _start_tls(self, socket: _Socket, server_name: str) -> None:
         assert socket.transport is not None  # noqa: S101  # it is asked for where there is a connection
         try:
+            if self._tls_context is None:
+                self._tls_context = self._preparation.make_tls_context()
             transport = await self._loop.start_tls(
-                socket.transport, socket, self._preparation.make_tls_context(), server_hostname=server_name
+                socket.transport, socket, self._tls_context, server_hostname=server_name
             )
             if transport is None:  # it was lost while the handshake went on
                 raise ConnectionResetError("the server closed the connection during the TLS handshake")
         except (OSError, ValueError) as error:
             self.lost(socket, error)
             return
+        except asyncio.CancelledError:
+            socket.end()  # during its handshake, asyncio tells nobody that a connection has ended
+            raise
         socket.transport = transport
         self.state.tls_started(socket.number, _clock())
         self.perform()
         socket.release()
 
-    def _disconnect(self, last_words: bytes) -> None:
+    def _disconnect(self, effect: Disconnect) -> None:
         socket, self._socket = self._socket, None
         step, self._step = self._step, None
         if step is not None and step is not asyncio.current_task():
             step.cancel()
         if socket is not None:
-            socket.close(last_words)
+            socket.close(effect.last_words, in_order=effect.in_order)
         self._set_paused(False)
 
     def _notify(self, notice: Notify) -> None:
@@ -238,13 +270,14 @@ class Driver:
     def received(self, socket: _Socket, data: bytes) -> None:
         """Bytes have arrived: deliver the messages that they end."""
         deliveries = self.state.received(socket.number, data, _clock())
-        if self._undelivered:  # they have their turn behind those
+        if self._undelivered or len(deliveries) > _DELIVERED_IN_A_ROW:
+            is_first = not self._undelivered
             self._undelivered += deliveries
-            return
-        if len(deliveries) > _DELIVERED_IN_A_ROW:
-            self._undelivered += deliveries
-            socket.pause_reading()
-            self._deliver_in_turns(socket)
+            if deliveries:
+                socket.pause_reading()
+            self.perform()
+            if is_first:
+                self._deliver_in_turns()
             return
         self.is_write_due = True  # it is written below, once for all that is sent while they are delivered
         try:
@@ -255,25 +288,23 @@ class Driver:
         finally:
             self._write()
 
-    def _deliver_in_turns(self, socket: _Socket) -> None:
+    def _deliver_in_turns(self) -> None:
         undelivered = self._undelivered
         self.is_write_due = True
         try:
             for _ in range(min(_DELIVERED_IN_A_ROW, len(undelivered))):
                 receive, message = undelivered.popleft()
                 receive(message)
-            if not undelivered:
-                self.perform()
         finally:
             self._write()
             if undelivered:
-                self._loop.call_soon(self._deliver_in_turns, socket)
+                self._loop.call_soon(self._deliver_in_turns)
             else:
-                self._read_on(socket)
+                self._read_on()
 
-    def _read_on(self, socket: _Socket) -> None:
-        if not self._undelivered and not self.is_paused:
-            socket.resume_reading()
+    def _read_on(self) -> None:
+        if self._socket is not None and not self._undelivered and not self.is_paused:
+            self._socket.resume_reading()
 
     def lost(self, socket: _Socket, error: BaseException | None) -> None:
         """The connection broke."""
@@ -292,7 +323,7 @@ class Driver:
         self._set_paused(not writable)
         if writable:
             self._write()
-            self._read_on(socket)
+            self._read_on()
         else:
             # Each request that is read now has a reply that can't be written.
             socket.pause_reading()
@@ -374,14 +405,15 @@ class _Socket(asyncio.Protocol):
         if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
 
-    def close(self, last_words: bytes) -> None:
-        """Write the last words, if there are any, and close; without, at once."""
+    def close(self, last_words: bytes, *, in_order: bool) -> None:
+        """Close: in order, with all that there is to write, or at once."""
         self._is_closing = True
         transport = self.transport
         if transport is None:
             self.end()
-        elif last_words:
-            transport.write(last_words)
+        elif in_order and self._held is None:
+            if last_words:
+                transport.write(last_words)
             transport.close()
             self._limit = asyncio.get_running_loop().call_later(_CLOSE_LIMIT, transport.abort)
         else:

@@ -43,7 +43,8 @@ def add_service(nc: object, config: ServiceConfig | ServiceDefinition | str | No
     Either goes on when the server has confirmed all its subscriptions; while disconnected, at once.
 
     Args:
-        nc: A connected `nats.aio.client.Client` of nats-py. It stays its owner's: the service never closes it.
+        nc: A connection of natsvc, or a connected `nats.aio.client.Client` of nats-py. It stays its owner's: the
+            service never closes it.
         config: The configuration, or a definition to run, or the name, or None.
         fields: Fields of ServiceConfig, which override those of `config`.
 

@@ -50,6 +50,7 @@ class Attempt:
         address: The server.
         phase: How far it has come.
         parser: What reads its bytes.
+        info: What the server last said of itself; empty before it has said anything.
         outgoing: What is to be sent before it is open.
         farewell: The last that the server said before it closes the connection, if it said something.
         is_lame_duck: Whether the server has said that it is about to shut down.
@@ -65,7 +66,8 @@ class Attempt:
         self.is_lame_duck = False
         self._options = options
         self._version = version
-        self._info: dict[str, Any] | None = None
+        self.info: dict[str, Any] = {}
+        self._is_greeted = False
         self._has_tls = False
 
     def dialled(self) -> StartTls | None:
@@ -82,10 +84,10 @@ class Attempt:
             AuthorizationError, ConfigError: The credentials can't be presented to this server.
         """
         self._has_tls = True
-        if self._info is None:
-            self.phase = Phase.GREETING
+        if self._is_greeted:
+            self._enter()
         else:
-            self._enter(self._info)
+            self.phase = Phase.GREETING
 
     def take_info(self, info: dict[str, Any]) -> StartTls | None:
         """The server has said who it is, for the first time or once more.
@@ -94,12 +96,13 @@ class Attempt:
             ServerError: It does not offer the TLS that is asked for.
             AuthorizationError, ConfigError: The credentials can't be presented to it.
         """
-        self._info = info
+        self.info = info
+        self._is_greeted = True
         if self.phase is not Phase.GREETING:
             return None
         demanded = bool(info.get("tls_required"))
         if self._has_tls or not (demanded or self._options.requires_tls(self.address)):
-            self._enter(info)
+            self._enter()
             return None
         if demanded or info.get("tls_available"):
             return self._start_tls()
@@ -116,8 +119,8 @@ class Attempt:
         self.phase = Phase.UPGRADING
         return StartTls(self.number, self._options.tls_name(self.address))
 
-    def _enter(self, info: dict[str, Any]) -> None:
+    def _enter(self) -> None:
         """Introduce ourselves; the PONG to the PING shows that the server takes us, an -ERR that it doesn't."""
-        fields = connect_fields(self._options, self.address, info, version=self._version)
+        fields = connect_fields(self._options, self.address, self.info, version=self._version)
         self.outgoing += [commands.connect({**fields, "tls_required": self._has_tls}), commands.PING]
         self.phase = Phase.ENTERING

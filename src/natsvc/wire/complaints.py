@@ -15,7 +15,7 @@ from natsvc.errors import AuthorizationError, NatsvcError, PermissionsError, Ser
 __all__ = ["Complaint", "Meaning", "read_complaint"]
 
 _AUTHENTICATION = re.compile(
-    r"authorization violation|authentication (timeout|expired|revoked)|(user|account) authentication (expired|revoked)",
+    r"authorization violation|(user|account) authentication (expired|revoked)",
     re.IGNORECASE,
 )
 _PERMISSION = re.compile(

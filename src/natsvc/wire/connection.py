@@ -14,6 +14,7 @@ forward.
 from __future__ import annotations
 
 import enum
+import functools
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -185,10 +186,9 @@ class ConnectionState:
 
     def check_usable(self) -> None:
         """Raise ConnectionClosedError if it has not been opened, is closed, or about to be."""
-        self.check_open()
-        if self.is_draining or self.status is Status.NEW:
-            what = "being drained" if self.is_draining else "not connected yet"
-            raise ConnectionClosedError(f"the connection is {what}")
+        self._check_begun()
+        if self.is_draining:
+            raise ConnectionClosedError("the connection is being drained")
 
     def closed_error(self) -> ConnectionClosedError:
         """Return the exception for what was waited for in vain, with what closed the connection as its cause.
@@ -204,7 +204,12 @@ class ConnectionState:
     # What the user asks for
 
     def open(self, waiter: Waiter, now: int) -> None:
-        """Connect; the waiter gets None, or why there is no connection."""
+        """Connect; the waiter gets None, or why there is no connection.
+
+        Raises:
+            ConnectionClosedError: It was closed before.
+        """
+        self.check_open()
         self.status = Status.CONNECTING
         self._opener = waiter
         self._try_next(now, None)
@@ -242,7 +247,7 @@ class ConnectionState:
             command = b"PUB %b %d\r\n%b\r\n" % (encoded, size, data)
         outbox = self._outbox
         if not self.is_connected:
-            self.check_open()
+            self._check_begun()
             limit = self._options.reconnect_buffer
             if outbox.size + len(command) > limit:
                 raise OutboundBufferError(f"disconnected, and {limit} bytes are the most that is kept to be sent later")
@@ -292,11 +297,16 @@ class ConnectionState:
         Without a connection that is done after the reconnect. The waiter gets None, ConnectionLostError if the
         connection breaks before the confirmation, or ConnectionClosedError.
         """
-        self.check_open()
+        self._check_begun()
         if self.is_connected:
             self._send_ping(waiter)
         else:
             self._held_pings.append(waiter)
+
+    def forget_ping(self, waiter: Waiter) -> None:
+        """Nobody waits for this confirmation any more."""
+        if waiter in self._held_pings:
+            self._held_pings.remove(waiter)
 
     def request(self, subject: str, data: Data, headers: Mapping[str, str] | None, waiter: Waiter) -> str:
         """Send a request; the waiter gets the answer, NoRespondersError or ConnectionClosedError.
@@ -339,7 +349,7 @@ class ConnectionState:
     def close(self, error: BaseException | None = None) -> None:
         """Close the connection for good, after what is still to be sent. Again: no effect."""
         if self.status is not Status.CLOSED:
-            self._end(error, self._outbox.take() if self.is_connected else b"")
+            self._end(error, self._outbox.take() if self.is_connected else b"", in_order=True)
 
     # What the front-end tells
 
@@ -410,8 +420,11 @@ class ConnectionState:
         return deliveries
 
     def wake(self, now: int) -> None:
-        """The time of the last WakeAt has come."""
-        if self._wake_at is None or now < self._wake_at:
+        """The time of the last WakeAt has come, or nearly."""
+        if self._wake_at is None:
+            return
+        if now < self._wake_at:  # some event loops' timers are early
+            self._wake(self._wake_at)
             return
         self._wake_at = None
         if self._next is not None:
@@ -463,18 +476,19 @@ class ConnectionState:
         self.status = Status.CONNECTED
         self.is_connected = True
         self._pool.connected(attempt.address, now)
+        self._take_over(attempt.info)
         self._pings_out = 0
-        subscriptions = [
+        first = attempt.outgoing + [
             commands.subscribe(one.subject, one.queue_group, one.sid)
             for one in self._subscriptions.values()
             if not one.is_leaving
         ]
-        for size in self._outbox.connection_made(subscriptions, self.max_payload):
+        for size in self._outbox.connection_made(first, self.max_payload):
             # This server takes less than the one it was published for, and would hang up.
             self._notify("on_error", MaxPayloadError(size, self.max_payload))
         held, self._held_pings = self._held_pings, []
-        for waiter in held:
-            self._send_ping(waiter)
+        if held:
+            self._send_ping(functools.partial(_tell_all, held))
         if self._opener is not None:
             self._settle_opener(None)
         else:
@@ -487,6 +501,8 @@ class ConnectionState:
         assert attempt is not None  # noqa: S101  # there is no connection without
         self.status = Status.RECONNECTING
         self.is_connected = False
+        # The user who leaves a server has not lost what is on its way there.
+        last_words = self._outbox.take() if on_demand else b""
         self._outbox.connection_lost()
         pings, self._pings = self._pings, deque()
         for waiter in pings:
@@ -497,7 +513,7 @@ class ConnectionState:
         for one in list(self._subscriptions.values()):
             if one.is_leaving:
                 del self._subscriptions[one.sid]
-        self.effects.append(Disconnect(attempt.number))
+        self.effects.append(Disconnect(attempt.number, last_words, in_order=on_demand))
         self._notify("on_disconnect", error)
         self._pool.disconnected(attempt.address, now, on_demand=on_demand)
         self._try_next(now, error)
@@ -509,18 +525,22 @@ class ConnectionState:
         if self._opener is not None and refusal is not None:  # of several reasons, the one that the user can mend
             return refusal
         tried = ", ".join(address.url for address in self._pool.servers)
-        gave_up = NoServersError(f"no connection to {tried}: {error}")
+        gave_up = NoServersError(f"no connection to {tried}: {str(error) or type(error).__name__}")
         gave_up.__cause__ = error
         return gave_up
 
-    def _end(self, error: BaseException | None, last_words: bytes = b"") -> None:
+    def _end(self, error: BaseException | None, last_words: bytes = b"", *, in_order: bool = False) -> None:
         attempt, self._attempt = self._attempt, None
+        was_open = self._opener is None and self.status is not Status.NEW
+        if not self.is_connected and self._outbox.size:
+            unsent = f"{self._outbox.size} bytes that were published while disconnected could not be sent"
+            self._notify("on_error", ConnectionLostError(unsent))
         self._next = None
         self.status = Status.CLOSED
         self.is_connected = False
         self.error = error
         if attempt is not None:
-            self.effects.append(Disconnect(attempt.number, last_words))
+            self.effects.append(Disconnect(attempt.number, last_words, in_order=in_order))
         self._wake(None)
         waiters = [one for one in self._pings if one is not None] + self._held_pings
         if self._inbox is not None:
@@ -531,7 +551,6 @@ class ConnectionState:
         self._held_pings.clear()
         self._subscriptions.clear()
         self._outbox = Outbox()
-        was_open = self._opener is None
         self._settle_opener(error or self.closed_error())
         self.effects.append(Closed(error))
         if was_open:
@@ -575,10 +594,8 @@ class ConnectionState:
                 self.effects.append(Settle(waiter, None))
 
     def _take_info(self, attempt: Attempt, info: dict[str, Any], now: int) -> None:
-        self.server_info = info
-        max_payload = info.get("max_payload")
-        if type(max_payload) is int and max_payload > 0:
-            self.max_payload = max_payload
+        if attempt.phase is Phase.OPEN:  # what a server says that hasn't let us in is not to be relied on
+            self._take_over(info)
         try:
             start_tls = attempt.take_info(info)
         except NatsvcError as error:
@@ -591,6 +608,12 @@ class ConnectionState:
         if info.get("ldm") is True and not attempt.is_lame_duck:
             attempt.is_lame_duck = True
             self._notify("on_lame_duck")
+
+    def _take_over(self, info: dict[str, Any]) -> None:
+        self.server_info = info
+        max_payload = info.get("max_payload")
+        if type(max_payload) is int and max_payload > 0:
+            self.max_payload = max_payload
 
     def _take_complaint(self, attempt: Attempt, complaint: Complaint, now: int) -> None:
         error = complaint.error
@@ -611,7 +634,7 @@ class ConnectionState:
         elif complaint.meaning is Meaning.FAREWELL:
             attempt.farewell = error  # whether that is the end is for the server to decide
         for subscription in lost:
-            del self._subscriptions[subscription.sid]
+            self.forget(subscription)  # with an UNSUB, lest the server has taken this one and refused another
             self.effects.append(Settle(subscription.ended, error))
         self.effects.append(Notify("on_error", (error,), is_told=bool(lost)))
 
@@ -630,6 +653,11 @@ class ConnectionState:
         if inbox is not None:
             for waiter in inbox.take_waiters():
                 waiter(error or self.closed_error())
+
+    def _check_begun(self) -> None:
+        self.check_open()
+        if self.status is Status.NEW:
+            raise ConnectionClosedError("the connection has not been made yet: await it, or enter its block")
 
     # Whether the server is still there
 
@@ -651,6 +679,11 @@ class ConnectionState:
 
     def _notify(self, callback: Callback, *arguments: Any) -> None:
         self.effects.append(Notify(callback, arguments))
+
+
+def _tell_all(waiters: list[Waiter], outcome: object) -> None:
+    for waiter in waiters:
+        waiter(outcome)
 
 
 def _is_named(subscription: SubscriptionState, complaint: Complaint) -> bool:

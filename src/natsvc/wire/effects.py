@@ -53,11 +53,13 @@ class Disconnect:
 
     Attributes:
         number: Which attempt it is.
-        last_words: What is still to be written before; nothing: end it at once.
+        last_words: What is still to be written before.
+        in_order: Whether to write that, and all that has been handed over, before it ends; otherwise it ends at once.
     """
 
     number: int
     last_words: bytes = b""
+    in_order: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

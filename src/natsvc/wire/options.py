@@ -28,6 +28,7 @@ MAX_INBOX_PREFIX = 1024
 """So many bytes an inbox prefix may have: a command line of 4,096 must hold more than the reply subject."""
 
 _SEPARATORS = re.compile(r"[\x00-\x20\x7f]")
+_MAY_HOLD_SECRET = re.compile(r"@|:(?!//)(?![0-9]*$)")  # credentials, or what follows a colon and is no port
 _LITERAL_SUBJECT = re.compile(r"[^\x00-\x20\x7f.*>]+(?:\.[^\x00-\x20\x7f.*>]+)*")
 _HOST = re.compile(r"[\w-]+(?:\.[\w-]+)*\.?")
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -88,15 +89,17 @@ def parse_servers(servers: str | Sequence[str], *, field: str = "servers") -> tu
     Raises:
         ConfigError: There is no URL, or one of them can't be read. It doesn't show a URL that has credentials.
     """
+    hidden = False
     if isinstance(servers, str):
         urls: Sequence[object] = [url for one in servers.split(",") if (url := one.strip(" "))]
+        hidden = "@" in servers  # a comma in a password splits it
     elif isinstance(servers, Sequence) and not isinstance(servers, (bytes, bytearray, memoryview)):
         urls = servers
     else:
         raise ConfigError(field, type(servers), "must be a URL, or a sequence of URLs")
     if not urls:
         raise ConfigError(field, servers, "must have at least one URL")
-    return tuple(dict.fromkeys(_parse(f"{field}[{index}]", url) for index, url in enumerate(urls)))
+    return tuple(dict.fromkeys(_parse(f"{field}[{index}]", url, hidden=hidden) for index, url in enumerate(urls)))
 
 
 def discovered_server(url: object, learned_from: ServerAddress, *, in_clear: bool = False) -> ServerAddress:
@@ -143,7 +146,6 @@ class ConnectOptions:
         nkey_seed: The seed of a user's nkey, SUA…; needs the extra `natsvc[nkeys]`.
         creds: The content of a `.creds` file, which holds a JWT and a seed; needs the extra `natsvc[nkeys]`.
         tls: Demand TLS of every server, whether it demands it itself or not.
-        tls_context: The front-end's TLS settings; not looked at here. Given, TLS is demanded.
         tls_handshake_first: Start with the TLS handshake rather than wait for the server's INFO. TLS is then demanded.
         tls_hostname: The name that the certificates of all servers must be for. Default: each server's own.
         allow_reconnect: Connect again when a connection has broken. Off, the first break closes for good.
@@ -158,7 +160,7 @@ class ConnectOptions:
         ignore_discovered_servers: Use the given servers only, and none that they name.
         randomize: Try the servers in random order.
         ping_interval: Seconds between two PINGs.
-        max_pings_out: So many PINGs may be unanswered; one more, and the connection is stale.
+        max_pings_out: When so many PINGs are unanswered and the next one is due, the connection is stale.
         inbox_prefix: What the subjects of replies begin with: subject tokens without wildcards.
         no_echo: Don't receive what was published on this connection.
         reconnect_buffer: How many bytes may be published while disconnected. 0: none.
@@ -181,7 +183,6 @@ class ConnectOptions:
     nkey_seed: str | bytes | None = field(default=None, repr=False)
     creds: str | bytes | None = field(default=None, repr=False)
     tls: bool = False
-    tls_context: object | None = None
     tls_handshake_first: bool = False
     tls_hostname: str | None = None
     allow_reconnect: bool = True
@@ -215,7 +216,7 @@ class ConnectOptions:
 
     def requires_tls(self, address: ServerAddress) -> bool:
         """Whether a server may be talked to over TLS only, whatever its INFO says."""
-        return self.tls or self.tls_context is not None or self.tls_handshake_first or address.scheme == "tls"
+        return self.tls or self.tls_handshake_first or address.scheme == "tls"
 
     def tls_name(self, address: ServerAddress) -> str:
         """The name that a server's certificate must be for."""
@@ -313,10 +314,11 @@ def _is_text(value: object) -> bool:
     return True
 
 
-def _parse(where: str, url: object) -> ServerAddress:
+def _parse(where: str, url: object, *, hidden: bool = False) -> ServerAddress:
     if not isinstance(url, str):
         raise ConfigError(where, type(url), "must be a str: a URL")
-    shown = HIDDEN if "@" in url else url
+    hidden = hidden or _MAY_HOLD_SECRET.search(url) is not None
+    shown = HIDDEN if hidden else url
     if _SEPARATORS.search(url):
         raise ConfigError(where, shown, "must not contain blanks or control characters")
     scheme, separator, rest = url.partition("://")
@@ -332,7 +334,7 @@ def _parse(where: str, url: object) -> ServerAddress:
         raise ConfigError(where, shown, "must end with host and port; within credentials, / is written as %2F")
     credentials, at, location = authority.rpartition("@")
     user, password, token = _parse_credentials(where, credentials) if at else (None, None, None)
-    host, port = _parse_location(where, location, hidden=bool(at))
+    host, port = _parse_location(where, location, hidden=hidden)
     return ServerAddress(scheme, host, port, user, password, token)
 
 

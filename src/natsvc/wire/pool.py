@@ -251,7 +251,7 @@ class ServerPool:
 
 def _readable(urls: object, current: ServerAddress, *, in_clear: bool) -> dict[tuple[str, int], ServerAddress]:
     named = {}
-    for url in urls if isinstance(urls, list) else ():
+    for url in urls[:MAX_DISCOVERED_SERVERS] if isinstance(urls, list) else ():
         try:
             address = discovered_server(url, current, in_clear=in_clear)
         except ConfigError:
