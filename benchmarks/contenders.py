@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import natsvc.asyncio
@@ -75,20 +75,74 @@ async def serve_until_killed() -> None:
     await asyncio.Event().wait()
 
 
+async def serve_natsvc_anyio(url: str) -> None:
+    """Run natsvc.anyio on its own connection, in whichever event loop this is."""
+    import anyio
+
+    import natsvc.anyio
+
+    async with (
+        natsvc.anyio.connect(url) as nc,
+        natsvc.anyio.add_service(nc, name="benchmark", version="1.0.0") as service,
+    ):
+        await service.add_endpoint("echo", subject=ECHO, handler=echo)
+        await service.add_endpoint("cpu", subject=CPU_TIME, handler=cpu_time)
+        print(READY, flush=True)
+        await anyio.sleep_forever()
+
+
+def serve_natsvc_sync(url: str) -> None:
+    """Run natsvc.sync on its own connection."""
+    import threading
+
+    import natsvc.sync
+
+    def blocking_echo(request: natsvc.sync.Request) -> None:
+        request.respond(request.data)
+
+    def blocking_cpu_time(request: natsvc.sync.Request) -> None:
+        request.respond(str(time.process_time_ns()).encode())
+
+    service = natsvc.sync.add_service(natsvc.sync.connect(url), name="benchmark", version="1.0.0")
+    service.add_endpoint("echo", subject=ECHO, handler=blocking_echo)
+    service.add_endpoint("cpu", subject=CPU_TIME, handler=blocking_cpu_time)
+    print(READY, flush=True)
+    threading.Event().wait()
+
+
+def on_asyncio(serve: Callable[[str], Coroutine[Any, Any, None]]) -> Callable[[str], None]:
+    """Return what runs a contender in an event loop of asyncio."""
+    return lambda url: asyncio.run(serve(url))
+
+
+def on_trio(serve: Callable[[str], Awaitable[None]]) -> Callable[[str], None]:
+    """Return what runs a contender in trio."""
+
+    def run(url: str) -> None:
+        import trio
+
+        trio.run(serve, url)
+
+    return run
+
+
 REFERENCE = "nats.micro"
 """The contender that the others are compared with."""
 
-CONTENDERS: dict[str, Callable[[str], Awaitable[None]]] = {
-    REFERENCE: serve_nats_micro,
-    "natsvc on nats-py": serve_natsvc_on_nats_py,
-    "natsvc": serve_natsvc_connection,
+CONTENDERS: dict[str, Callable[[str], None]] = {
+    REFERENCE: on_asyncio(serve_nats_micro),
+    "natsvc on nats-py": on_asyncio(serve_natsvc_on_nats_py),
+    "natsvc": on_asyncio(serve_natsvc_connection),
+    "natsvc.anyio on asyncio": on_asyncio(serve_natsvc_anyio),
+    "natsvc.anyio on trio": on_trio(serve_natsvc_anyio),
+    "natsvc.sync": serve_natsvc_sync,
 }
 
 
-async def main(contender: str, url: str) -> None:
+def main(contender: str, url: str) -> None:
     """Run one contender on the server at a URL until the process is killed."""
-    await CONTENDERS[contender](url)
+    CONTENDERS[contender](url)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    main(*sys.argv[1:])

@@ -55,12 +55,18 @@ class Measurement:
 FLOORS = {
     "natsvc on nats-py": Measurement(rate=0.8, cpu=1.2, latency=1.1),
     "natsvc": Measurement(rate=1.7, cpu=0.65, latency=0.95),
+    "natsvc.anyio on asyncio": Measurement(rate=1.5, cpu=0.9, latency=1.1),
+    "natsvc.anyio on trio": Measurement(rate=1.5, cpu=0.9, latency=1.1),
+    "natsvc.sync": Measurement(rate=2.0, cpu=0.5, latency=0.85),
 }
 """The ratios to nats.micro that natsvc has to reach: at least this rate, at most this CPU time and latency."""
 
 AIMS = {
     "natsvc on nats-py": Measurement(rate=1.0, cpu=1.0, latency=1.0),
     "natsvc": Measurement(rate=2.2, cpu=0.5, latency=0.8),
+    "natsvc.anyio on asyncio": Measurement(rate=2.2, cpu=0.6, latency=0.85),
+    "natsvc.anyio on trio": Measurement(rate=2.2, cpu=0.6, latency=0.85),
+    "natsvc.sync": Measurement(rate=2.8, cpu=0.35, latency=0.7),
 }
 """The ratios that it is meant to reach."""
 

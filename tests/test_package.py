@@ -58,13 +58,23 @@ def test_importing_the_asyncio_front_end_loads_neither_nats_py_nor_trio() -> Non
     assert loaded.isdisjoint({"nats", "trio"})
 
 
+def test_importing_the_front_end_for_threads_loads_no_event_loop_and_no_ssl() -> None:
+    assert loaded_by("natsvc.sync").isdisjoint({"asyncio", "anyio", "trio", "nats", "ssl"})
+
+
+def test_importing_the_anyio_front_end_loads_no_event_loop() -> None:
+    assert loaded_by("natsvc.anyio").isdisjoint({"asyncio", "trio", "nats"})
+
+
 def test_the_asyncio_front_end_has_all_shared_names_so_that_one_import_line_serves() -> None:
     assert set(natsvc.__all__) <= set(natsvc.asyncio.__all__)
     for name in natsvc.__all__:
         assert getattr(natsvc.asyncio, name) is getattr(natsvc, name)
 
 
-@pytest.mark.parametrize("module", ["natsvc", "natsvc.asyncio", "natsvc.core", "natsvc.testing"])
+@pytest.mark.parametrize(
+    "module", ["natsvc", "natsvc.anyio", "natsvc.asyncio", "natsvc.core", "natsvc.sync", "natsvc.testing"]
+)
 def test_every_exported_name_exists_and_is_named_once(module: str) -> None:
     exporting = importlib.import_module(module)
     assert [name for name in exporting.__all__ if not hasattr(exporting, name)] == []

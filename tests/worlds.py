@@ -19,6 +19,7 @@ import nats
 from nats.aio.client import Client
 
 import natsvc.asyncio
+import natsvc.sync
 from natsvc import Endpoint, EndpointConfig, GroupConfig, ServiceConfig, ServiceDefinition, ServiceInfo, ServiceStats
 from natsvc.testing import NatsServer
 
@@ -264,9 +265,26 @@ async def connect_natsvc(url: str) -> natsvc.asyncio.Connection:
     return await natsvc.asyncio.connect(url, reconnect_wait=0.05)
 
 
+def make_anyio_world(backend: str) -> World:
+    """natsvc.anyio, in a hurry to come back."""
+    from tests.anyio_world import AnyioWorld
+
+    return AnyioWorld(backend)
+
+
+def make_sync_world() -> World:
+    """natsvc.sync, in a hurry to come back."""
+    from tests.sync_world import SyncWorld
+
+    return SyncWorld("sync", lambda url: natsvc.sync.connect(url, reconnect_wait=0.05))
+
+
 WORLDS: dict[str, Callable[[], World]] = {
     "asyncio on natsvc": lambda: AsyncioWorld("asyncio on natsvc", connect_natsvc),
     "asyncio on nats-py": lambda: AsyncioWorld("asyncio on nats-py", connect_nats_py),
+    "anyio on asyncio": lambda: make_anyio_world("asyncio"),
+    "anyio on trio": lambda: make_anyio_world("trio"),
+    "sync": make_sync_world,
 }
 
 

@@ -196,7 +196,25 @@ class AsyncioSubscription:
         self._world.do(self._subscription.drain())
 
 
-FRONT_ENDS: dict[str, Callable[[], FrontEnd]] = {"asyncio": AsyncioFrontEnd}
+def make_anyio_front_end(backend: str) -> FrontEnd:
+    from tests.connection.anyio_front_end import AnyioFrontEnd
+
+    return AnyioFrontEnd(backend)
+
+
+def make_sync_front_end() -> FrontEnd:
+    """natsvc.sync."""
+    from tests.connection.sync_front_end import SyncFrontEnd
+
+    return SyncFrontEnd()
+
+
+FRONT_ENDS: dict[str, Callable[[], FrontEnd]] = {
+    "asyncio": AsyncioFrontEnd,
+    "anyio on asyncio": lambda: make_anyio_front_end("asyncio"),
+    "anyio on trio": lambda: make_anyio_front_end("trio"),
+    "sync": make_sync_front_end,
+}
 
 
 @contextlib.contextmanager

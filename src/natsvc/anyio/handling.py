@@ -1,0 +1,301 @@
+"""Handlers in tasks that are started on demand.
+
+To start a task for every request is dear, and most handlers are over before they wait for anything. So one task runs
+one request after another, and only when a handler waits is another task called to go on with those behind it. Every
+handler sees a context and a cancellation of its own all the same.
+"""
+
+from __future__ import annotations
+
+import types
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+
+from natsvc.anyio.block import TaskBlock, is_cancelled
+from natsvc.anyio.timer import clock
+from natsvc.core import current_request
+
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Awaitable, Callable, Generator
+
+    from natsvc.anyio.driver import Driver
+    from natsvc.anyio.threads import Threads
+    from natsvc.core import BaseRequest, Handler, ServiceState
+    from natsvc.message import Delivery
+
+__all__ = ["HandlerTask", "Handling"]
+
+_LONGEST_ROW = 2_000_000
+"""Nanoseconds that handlers may run in a row before other tasks get their turn: they may all end without waiting."""
+
+_ENDED = object()
+"""What comes of a handler that waits for nothing (more), where of others comes what they wait for."""
+
+
+class HandlerTask:
+    """A task that runs handlers, one after another.
+
+    Attributes:
+        error: What the last handler has raised.
+        is_cancelled: Whether it has been cancelled, and is to run no more of them.
+        result: What the last handler has returned.
+        scope: What cancels it.
+    """
+
+    __slots__ = ("_handlers", "error", "is_cancelled", "result", "scope")
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.is_cancelled = False
+        self.result: object = None
+        self.scope = anyio.CancelScope()
+        self._begin_anew()
+
+    def begin(self, context: contextvars.Context, handle: Handler, request: BaseRequest) -> Any:
+        """Run a handler in its context until it waits for something; return what for, or _ENDED."""
+        try:
+            return context.run(self._handlers.send, (handle, request))
+        except GeneratorExit as error:  # raised by the handler itself: it ends the generator too
+            self.error = error
+            self._begin_anew()
+            return _ENDED
+
+    @types.coroutine
+    def go_on(self, context: contextvars.Context, trap: Any) -> Generator[Any, Any, None]:
+        """Run a handler that waits for something to its end, in its own context, whichever event loop drives it."""
+        run, send, throw = context.run, self._handlers.send, self._handlers.throw
+        step: Callable[[Any], Any]
+        while trap is not _ENDED:
+            try:
+                sent = yield trap
+            except BaseException as error:  # noqa: BLE001  # it is the handler's
+                step, sent = throw, error
+            else:
+                step = send
+            try:
+                trap = run(step, sent)
+            except GeneratorExit as error:
+                if error is sent:  # the task itself is being closed
+                    raise
+                self.error = error
+                self._begin_anew()
+                return
+            finally:
+                del sent  # or an exception would keep all frames alive that it has passed
+
+    def cancel(self) -> None:
+        """Cancel the handler that it runs."""
+        self.is_cancelled = True
+        self.scope.cancel()
+
+    def _begin_anew(self) -> None:
+        self._handlers = self._run_handlers()
+        self._handlers.send(None)
+
+    @types.coroutine
+    def _run_handlers(self) -> Generator[Any, Any, None]:
+        # One generator for all of them: to be sent the next one, and to yield at the end of each, is far less work for
+        # Python than to make a coroutine, and to raise and catch the StopIteration that is its end.
+        while True:
+            handle, request = yield _ENDED
+            current_request.set(request)
+            try:
+                coroutine = handle(request)
+                if type(coroutine) is not types.CoroutineType:  # some other awaitable
+                    coroutine = coroutine.__await__()
+                self.result = yield from coroutine
+            except GeneratorExit:
+                raise
+            except BaseException as raised:  # noqa: BLE001  # the caller gets an answer, whatever it is
+                self.error = raised
+            handle = request = coroutine = None
+
+
+class Handling:
+    """The tasks that run the handlers of one service.
+
+    Args:
+        driver: What runs the connection.
+        block: Where the tasks live.
+        context: The context that handlers run in, each in a copy of its own.
+        state: The state machine of the service.
+        threads: The threads that blocking handlers run in.
+        perform: Does what the state machine asks for.
+        abort: Called when the block is being cancelled while a handler runs.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        block: TaskBlock,
+        context: contextvars.Context,
+        state: ServiceState,
+        threads: Threads,
+        *,
+        perform: Callable[[], object],
+        abort: Callable[[], object],
+    ) -> None:
+        self._driver = driver
+        self._block = block
+        self._context = context
+        self._state = state
+        self._threads = threads
+        self._perform = perform
+        self._abort = abort
+        self._ready: deque[BaseRequest] = deque()
+        self._idle: list[anyio.Event] = []
+        self._called = 0  # how many tasks are about to look for requests
+        self._is_looking = False  # whether one does, without waiting in between
+        self._waiting = 0  # how many handlers wait for something
+        self._at_rest = anyio.Event()
+
+    def deliver(self, receive: Callable[[Delivery, int], BaseRequest | None], message: Delivery) -> None:
+        """Hand a message to what receives it, and run its handler if it is to be run now."""
+        request = receive(message, clock())
+        if request is not None:
+            self._ready.append(request)
+            if not self._is_looking and not self._called:
+                self._call_task()
+        if self._state.effects:
+            self._perform()
+
+    def run(self, request: BaseRequest) -> None:
+        """Run a request's handler, behind those that are ready already."""
+        self._ready.append(request)
+        if not self._is_looking and not self._called:
+            self._call_task()
+
+    def finish(self, request: BaseRequest, now: int, unpublished: BaseException | None) -> None:
+        """Take the end of a request, and why its reply could not be published."""
+        following = request._endpoint.finish(request, now, unpublished)
+        if following is not None:
+            self.run(following)
+        if self._state.effects:
+            self._perform()
+
+    async def is_at_rest(self) -> None:
+        """Wait until no handler waits for anything."""
+        while self._waiting:
+            if self._at_rest.is_set():
+                self._at_rest = anyio.Event()
+            await self._at_rest.wait()
+
+    def _call_task(self) -> None:
+        self._called += 1
+        if self._idle:
+            self._idle.pop().set()
+        else:
+            self._block.start_soon(self._work)
+
+    async def _work(self) -> None:
+        task = HandlerTask()
+        with task.scope:
+            while True:
+                self._called -= 1
+                try:
+                    is_usable = await self._run_ready(task)
+                finally:
+                    self._stop_looking()
+                if not is_usable:
+                    break
+                called = anyio.Event()
+                self._idle.append(called)
+                await called.wait()
+        if self._ready and self._block.is_open:
+            self._call_task()
+
+    async def _run_ready(self, task: HandlerTask) -> bool:
+        """Run what is ready, until nothing is; return whether the task can run more."""
+        ready = self._ready
+        driver, state, threads = self._driver, self._state, self._threads
+        copy_context = self._context.copy
+        row_ends = clock() + _LONGEST_ROW
+        while ready:
+            if not self._is_looking:
+                self._is_looking = driver.is_batching = True
+            request = ready.popleft()
+            if not request.is_running:  # it has been answered before it came to this
+                self.finish(request, clock(), None)
+                continue
+            request._task = task  # type: ignore[attr-defined]  # it was made by make_request
+            endpoint = request._endpoint
+            binding = endpoint.binding
+            context = copy_context()
+            trap = task.begin(context, binding.handle, request)
+            if trap is not _ENDED:
+                self._begin_to_wait()
+                try:
+                    await task.go_on(context, trap)
+                finally:
+                    self._end_waiting()
+                row_ends = clock() + _LONGEST_ROW
+            result, error = task.result, task.error
+            if result is not None or error is not None:
+                task.result = task.error = None
+            if error is not None and not task.is_cancelled and is_cancelled():
+                self._abort()  # what is around the service is being cancelled: that is no failure of the handler
+            unpublished = None
+            now = clock()
+            reply = endpoint.conclude(request, now, result, error)
+            if reply is not None:
+                try:
+                    publishing = binding.publish(reply)
+                except Exception as refused:  # noqa: BLE001  # the state machine notes it
+                    unpublished = refused
+                else:
+                    if publishing is not None:
+                        error = await self._publish(publishing) or error
+                now = clock()
+            request._task = None  # type: ignore[attr-defined]  # it was made by make_request
+            if not threads.running or not threads.keep(request, unpublished):
+                following = endpoint.finish(request, now, unpublished)
+                if following is not None:
+                    ready.append(following)
+            if state.effects:
+                self._perform()
+            if task.is_cancelled or (error is not None and not isinstance(error, Exception)):
+                if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                    raise error
+                return False
+            if now > row_ends:
+                self._stop_looking()
+                await anyio.lowlevel.cancel_shielded_checkpoint()
+                state.wake(clock())  # what is overdue must not run, however late the timer is
+                self._perform()
+                row_ends = clock() + _LONGEST_ROW
+        return True
+
+    async def _publish(self, publishing: Awaitable[None]) -> BaseException | None:
+        """Wait until the connection takes more; return what has cancelled that. The reply is sent all the same."""
+        self._begin_to_wait()
+        try:
+            await publishing
+        except BaseException as error:  # noqa: BLE001  # it is to end the request before it ends the task
+            return error
+        finally:
+            self._end_waiting()
+        return None
+
+    def _begin_to_wait(self) -> None:
+        """Leave what is ready to others: first to two of them, for what comes behind often waits as well."""
+        self._waiting += 1
+        if self._is_looking:
+            self._is_looking = self._driver.is_batching = False
+            self._driver.send()  # in one piece with what others send that have their turn now
+        for _ in range(min(2, len(self._ready)) - self._called):
+            self._call_task()
+
+    def _end_waiting(self) -> None:
+        self._waiting -= 1
+        if not self._waiting:
+            self._at_rest.set()
+
+    def _stop_looking(self) -> None:
+        """Write what has been sent since the first of those that were run in a row."""
+        if self._is_looking:
+            self._is_looking = self._driver.is_batching = False
+            self._driver.write()

@@ -1,0 +1,94 @@
+"""Blocking handlers under way in threads.
+
+A thread can't be cancelled: whoever waits for it may go, but until it returns it holds its request's slot. So a request
+can be over but for its threads, and its end comes when they do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import logging
+from typing import TYPE_CHECKING, Any
+
+from natsvc.anyio.outcome import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from natsvc.anyio.portal import Portal
+    from natsvc.core import BaseRequest
+    from natsvc.workers import Workers
+
+__all__ = ["Threads"]
+
+_logger = logging.getLogger("natsvc.anyio")
+
+
+class Threads:
+    """The threads that handlers of one service run in.
+
+    Args:
+        portal: The way from them into the event loop.
+        finish: Called with a request that is over when its last thread has returned, and why its reply could not be
+            published.
+
+    Attributes:
+        running: How many threads there are for each request that has any.
+    """
+
+    def __init__(self, portal: Portal, finish: Callable[[BaseRequest, BaseException | None], object]) -> None:
+        self._portal = portal
+        self._finish = finish
+        self.running: dict[BaseRequest, int] = {}
+        self._over: dict[BaseRequest, BaseException | None] = {}
+
+    async def call(self, workers: Workers, request: BaseRequest, function: Callable[[], Any]) -> Any:
+        """Call a function in a thread, in a copy of the current context; return what it comes to."""
+        outcome = Outcome[tuple[object, BaseException | None]]()
+        self.running[request] = self.running.get(request, 0) + 1
+        call = functools.partial(contextvars.copy_context().run, function)
+        workers.submit(functools.partial(self._run, call, functools.partial(self._returned, request, outcome)))
+        result, error = await outcome.wait()
+        if error is not None:
+            raise error
+        return result
+
+    def keep(self, request: BaseRequest, unpublished: BaseException | None) -> bool:
+        """Take note that a request is over but for its threads; return whether it has any."""
+        if request not in self.running:
+            return False
+        self._over[request] = unpublished
+        return True
+
+    def _run(self, call: Callable[[], Any], returned: Callable[[object, BaseException | None], None]) -> None:
+        """Run a blocking handler, in its thread, and hand over what it comes to."""
+        result: object = None
+        error: BaseException | None = None
+        try:
+            result = call()
+        except BaseException as raised:  # noqa: BLE001  # the caller gets an answer, whatever it is
+            error = raised
+            if isinstance(raised, StopIteration) or not isinstance(raised, Exception):
+                # A coroutine can't raise a StopIteration; and a sys.exit() ends a thread, not the event loop.
+                error = RuntimeError(f"the handler raised {type(raised).__name__}")
+                error.__cause__ = raised
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody is left to be told
+            self._portal.call_soon(functools.partial(returned, result, error))
+
+    def _returned(
+        self,
+        request: BaseRequest,
+        outcome: Outcome[tuple[object, BaseException | None]],
+        result: object,
+        error: BaseException | None,
+    ) -> None:
+        outcome.settle((result, error))
+        self.running[request] -= 1
+        if not self.running[request]:
+            del self.running[request]
+            if request in self._over:
+                if error is not None:
+                    _logger.debug("what a handler came to after its request was over", exc_info=error)
+                self._finish(request, self._over.pop(request))

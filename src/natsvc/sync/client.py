@@ -1,0 +1,221 @@
+"""The calling side for blocking threads: asks services what they are and how they do, and sends them requests."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Mapping
+
+from natsvc.connecting import require_own
+from natsvc.core import (
+    DEFAULT_PREFIX,
+    GATHER_STALL,
+    GATHER_TIMEOUT,
+    REQUEST_TIMEOUT,
+    Answer,
+    Gathering,
+    ServiceInfo,
+    ServicePing,
+    ServiceStats,
+    ServiceVerb,
+    check_duration,
+    checked_reply,
+    control_subject,
+)
+from natsvc.errors import PermissionsError
+from natsvc.message import Data, Delivery, Message
+from natsvc.sync.connection import Connection
+from natsvc.sync.driver import Listener
+
+__all__ = ["ServiceClient"]
+
+_clock = time.perf_counter_ns
+
+
+class ServiceClient:
+    """Calls services, of whatever language, on a connection.
+
+    It holds nothing open between calls, needs no closing, and all threads of the process may use it at once. A call
+    that ends by Ctrl-C leaves the connection as it was.
+
+    Args:
+        nc: A connection of natsvc.sync. It stays its owner's.
+        prefix: The root of the services' control subjects.
+
+    Raises:
+        TypeError: nc is something else.
+        ConfigError: The prefix can't stand in a subject.
+    """
+
+    def __init__(self, nc: Connection, *, prefix: str | None = DEFAULT_PREFIX) -> None:
+        require_own(nc, Connection, "natsvc.sync")
+        self._connection = nc
+        self._prefix = prefix
+        control_subject(ServiceVerb.PING, prefix=prefix)  # refuses a wrong prefix now, not at some later call
+
+    def ping(
+        self,
+        name: str | None = None,
+        id: str | None = None,
+        *,
+        timeout: float | None = GATHER_TIMEOUT,
+        stall: float | None = GATHER_STALL,
+        limit: int | None = None,
+    ) -> list[ServicePing]:
+        """Ask who is there (ADR-32, "Discovery and Status").
+
+        It returns after `timeout`, or when for `stall` no further answer has come, or when there are `limit` answers,
+        whichever is first; at once if nobody is there. What is no answer of a service is skipped and logged.
+
+        Args:
+            name: Ask the services of this name. Default: all.
+            id: Ask this instance of that name. Default: all instances.
+            timeout: Seconds that it may take.
+            stall: Seconds to wait for the next answer, once there is one.
+            limit: How many answers are enough. Default: one if there is an id, otherwise no number is.
+
+        Returns:
+            The answers in the order in which they came, each with its `round_trip`.
+
+        Raises:
+            ConfigError: A value breaks a rule, or an id comes without a name.
+            PermissionsError: The server lets this user not ask, or get answers.
+            ConnectionClosedError: The connection is closed, or was while answers came in.
+        """
+        return self._gather(ServicePing, name, id, timeout, stall, limit)
+
+    def info(
+        self,
+        name: str | None = None,
+        id: str | None = None,
+        *,
+        timeout: float | None = GATHER_TIMEOUT,
+        stall: float | None = GATHER_STALL,
+        limit: int | None = None,
+    ) -> list[ServiceInfo]:
+        """Ask what services are, and what endpoints they have; otherwise as `ping`.
+
+        Args:
+            name: Ask the services of this name. Default: all.
+            id: Ask this instance of that name. Default: all instances.
+            timeout: Seconds that it may take.
+            stall: Seconds to wait for the next answer, once there is one.
+            limit: How many answers are enough. Default: one if there is an id, otherwise no number is.
+
+        Returns:
+            The answers in the order in which they came.
+
+        Raises:
+            NatsvcError: As `ping`.
+        """
+        return self._gather(ServiceInfo, name, id, timeout, stall, limit)
+
+    def stats(
+        self,
+        name: str | None = None,
+        id: str | None = None,
+        *,
+        timeout: float | None = GATHER_TIMEOUT,
+        stall: float | None = GATHER_STALL,
+        limit: int | None = None,
+    ) -> list[ServiceStats]:
+        """Ask how services do: what their endpoints have counted; otherwise as `ping`.
+
+        Args:
+            name: Ask the services of this name. Default: all.
+            id: Ask this instance of that name. Default: all instances.
+            timeout: Seconds that it may take.
+            stall: Seconds to wait for the next answer, once there is one.
+            limit: How many answers are enough. Default: one if there is an id, otherwise no number is.
+
+        Returns:
+            The answers in the order in which they came.
+
+        Raises:
+            NatsvcError: As `ping`.
+        """
+        return self._gather(ServiceStats, name, id, timeout, stall, limit)
+
+    def request(
+        self,
+        subject: str,
+        data: Data = b"",
+        *,
+        timeout: float | None = REQUEST_TIMEOUT,
+        headers: Mapping[str, str] | None = None,
+    ) -> Message:
+        """Send a request to an endpoint, and return its response: the first, if there are several.
+
+        Args:
+            subject: The endpoint's subject.
+            data: The body: bytes, or text, sent as UTF-8.
+            timeout: Seconds that the answer may take.
+            headers: Headers of the request.
+
+        Raises:
+            ServiceError: The service has answered with an error (ADR-32, "Error Handling"), or something in its place
+                has: 503 if it has too much to do or is stopping, 504 if it took too long.
+            NoRespondersError: Nobody is subscribed to the subject.
+            RequestTimeoutError: No answer came in time.
+            ConfigError: The timeout is no finite number of at least 0.
+            SubjectError: The subject can't be published to.
+            HeaderError: A header can't be sent.
+            MaxPayloadError: Headers and data are more than the server takes.
+            ConnectionClosedError: The connection is closed, or was before there was an answer.
+        """
+        seconds = check_duration("timeout", timeout, REQUEST_TIMEOUT)
+        return checked_reply(self._connection.request(subject, data, timeout=seconds, headers=headers))
+
+    def _gather(
+        self,
+        kind: type[Answer],
+        name: str | None,
+        id: str | None,
+        timeout: float | None,
+        stall: float | None,
+        limit: int | None,
+    ) -> list[Answer]:
+        gathering = Gathering.of(
+            kind, name, id, prefix=self._prefix, timeout=timeout, stall=stall, limit=limit, now=_clock()
+        )
+        arrived: queue.SimpleQueue[tuple[Delivery, int] | BaseException] = queue.SimpleQueue()
+        driver, state = self._connection._driver, self._connection._state
+
+        def receive(delivery: Delivery) -> None:
+            arrived.put((delivery, _clock()))
+
+        def ended(error: BaseException | None) -> None:
+            arrived.put(error or state.closed_error())
+
+        def take_error(error: BaseException) -> None:
+            if isinstance(error, PermissionsError) and (error.operation, error.subject) == (
+                "publish",
+                gathering.subject,
+            ):
+                arrived.put(error)
+
+        listener = Listener(connection_closed=arrived.put, connection_error=take_error)
+        with driver.lock:
+            inbox = state.new_inbox()
+            subscription = state.subscribe(inbox, "", receive, ended)
+            driver.listeners.append(listener)
+        try:
+            with driver.lock:
+                state.publish(gathering.subject, b"", inbox)
+            driver.write()
+            while not gathering.is_over:
+                try:
+                    came = arrived.get(timeout=max(0.0, (gathering.deadline - _clock()) / 1e9))
+                except queue.Empty:
+                    gathering.wake(_clock())
+                    continue
+                if isinstance(came, BaseException):
+                    gathering.failed(came)
+                else:
+                    gathering.received(*came)
+        finally:
+            with driver.lock:
+                driver.listeners.remove(listener)
+                state.forget(subscription)
+            driver.write()
+        return gathering.result()

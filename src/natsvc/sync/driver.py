@@ -1,0 +1,533 @@
+"""What the state machine of a connection asks for, done by threads: dial, TLS, read, write, a timer.
+
+Nothing is decided here. One lock guards the state machines of a connection and of the services on it; whoever holds it
+waits for nothing and calls no code of users. It is re-entrant only because a signal handler, a finalizer or a logging
+handler of the user's may come in between, in the same thread.
+
+Of each attempt at a server there is one thread that dials and then reads. Any thread writes what waits to be written,
+unless another one is at it; it takes all there is, so replies of many workers go out together. What the socket does not
+take is left to a thread that waits for room in it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import contextvars
+import os
+import queue
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from natsvc import __version__
+from natsvc.errors import ConnectionClosedError, ConnectionLostError
+from natsvc.sync.alarms import Alarms
+from natsvc.sync.callbacks import Callbacks
+from natsvc.sync.transport import Transport
+from natsvc.sync.waiter import Waiter, pieces
+from natsvc.wire.connection import ConnectionState
+from natsvc.wire.effects import Closed, Dial, Disconnect, Effect, Notify, Settle, StartTls, WakeAt
+
+if TYPE_CHECKING:
+    import ssl
+
+    from natsvc.connecting import Preparation
+    from natsvc.sync.tls import Tls
+    from natsvc.wire.options import ServerAddress
+
+__all__ = ["HIGH_WATER", "Driver", "Listener"]
+
+_clock = time.perf_counter_ns
+
+HIGH_WATER = 64 * 1024
+"""So many bytes may wait to be written before whoever sends has to wait, and nothing more is read."""
+
+_TURNS = 16
+"""So many writes one thread makes while others give it more; then it has done its share."""
+
+_CLOSE_LIMIT = 2.0
+"""Seconds that the last bytes may take to get away."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Listener:
+    """What a connection tells a service or a client on it, with its lock held.
+
+    Attributes:
+        connection_closed: The connection is closed for good; with the cause.
+        connection_error: Something else went wrong that a service's owner may want to know.
+        begin_drain: The connection is about to be drained: begin to stop. Called without the lock.
+        has_drained: Wait until that is done, for so many seconds, and raise TimeoutError if it isn't then. Called
+            without the lock.
+    """
+
+    connection_closed: Callable[[BaseException], object]
+    connection_error: Callable[[BaseException], object]
+    begin_drain: Callable[[], object] = lambda: None
+    has_drained: Callable[[float], object] = lambda timeout: None
+
+
+class Driver:
+    """Runs one connection.
+
+    Args:
+        preparation: How to connect.
+
+    Attributes:
+        state: The state machine.
+        lock: What to hold to call it, or a state machine of a service on the connection; then call `perform`, and
+            without the lock `write`.
+        closed: Set when the connection is closed for good.
+        listeners: What the services on the connection are told by.
+        callbacks: Where the callbacks of the connection and of its services run.
+        alarms: What wakes them.
+        is_write_due: Whether the writing has been left to a thread that has not begun with it yet.
+    """
+
+    def __init__(self, preparation: Preparation) -> None:
+        self.state = ConnectionState(preparation.options, version=__version__, random=random.Random())  # noqa: S311
+        self.lock = threading.RLock()
+        self.closed = threading.Event()
+        self.listeners: list[Listener] = []
+        self.callbacks = Callbacks()
+        self.alarms = Alarms(self.lock, self.write)
+        self.is_write_due = False
+        self._preparation = preparation
+        self._context = contextvars.copy_context()
+        self._tls_context: ssl.SSLContext | None = None
+        self._transport: Transport | None = None
+        self._is_performing = False
+        self._room = threading.Condition(self.lock)
+        self._is_room_awaited = False
+        self._gone = threading.Condition(self.lock)
+        self._closing: set[Transport] = set()
+        self._left: queue.SimpleQueue[tuple[Transport, bool] | None] | None = None
+        _drivers.add(self)
+
+    def open(self) -> None:
+        """Connect."""
+        opened = Waiter()
+        try:
+            with self.lock:
+                self.state.open(opened, _clock())
+                self.perform()
+            opened.wait()
+        except BaseException:
+            self.close()
+            raise
+
+    def ping(self, timeout: float | None = None) -> None:
+        """Wait until the server has processed all that was sent; without a connection, until there is one.
+
+        Raises:
+            TimeoutError: It took longer than so many seconds.
+        """
+        ponged = Waiter()
+        with self.lock:
+            self.state.ping(ponged)
+        try:
+            self.write()
+            ponged.wait(timeout)
+        except BaseException:
+            with self.lock:
+                self.state.forget_ping(ponged)
+            raise
+
+    def confirm(self, timeout: float | None = None) -> None:
+        """Wait until the server has processed all that was sent; without a connection, don't.
+
+        Raises:
+            TimeoutError: It took longer than so many seconds.
+        """
+        if self.state.is_connected:
+            with contextlib.suppress(ConnectionLostError):
+                self.ping(timeout)
+
+    def when_confirmed(self, call: Callable[[], object]) -> None:
+        """Have something called, with the lock held, when the server has processed all that was sent.
+
+        Without a connection, or when it breaks, that is at once; if it is closed for good, never.
+        """
+        if not self.state.is_connected:
+            call()
+            return
+
+        def confirmed(outcome: BaseException | None) -> None:
+            if not isinstance(outcome, ConnectionClosedError):
+                call()
+
+        self.state.ping(confirmed)
+
+    def reconnect(self) -> None:
+        """Leave the server and connect anew."""
+        with self.lock:
+            self.state.reconnect(_clock())
+            self.perform()
+
+    def report(self, error: BaseException) -> None:
+        """Tell the user of an error of something that is the user's own."""
+        self._notify(Notify("on_error", (error,), is_told=True))
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Close the connection for good; wait until the last bytes are away, but not for long."""
+        with self.lock:
+            self.state.close(error)
+            self.perform()
+            self._gone.wait_for(lambda: not self._closing, _CLOSE_LIMIT)
+            for transport in self._closing:
+                transport.shut()
+
+    # Writing
+
+    @property
+    def is_full(self) -> bool:
+        """Whether whoever sends has to wait, by `room`."""
+        return self.state.outgoing_size >= HIGH_WATER and self.state.is_connected
+
+    def room(self) -> None:
+        """Wait while there is more to write than should be."""
+        if self.is_full:
+            self.write()
+        with self.lock:
+            for piece in pieces(None):
+                if not self.is_full:
+                    break
+                self._is_room_awaited = True
+                self._room.wait(piece)
+
+    def write(self) -> None:
+        """Write what there is to write, unless another thread is at it; never wait for the socket."""
+        with self.lock:
+            transport = self.begin_write()
+        if transport is not None:
+            self.finish_write(transport)
+
+    def write_now(self) -> None:
+        """Write what there is to write, and wait while there is more than should be."""
+        self.write()
+        if self.is_full:
+            self.room()
+
+    def begin_write(self) -> Transport | None:
+        """With the lock held, take the right to write; None if there is nothing to write, or another thread has it."""
+        transport = self._transport
+        if transport is None or transport.has_writer or not (self.state.has_outgoing or transport.has_unsent):
+            return None
+        transport.has_writer = True
+        self.is_write_due = False
+        return transport
+
+    def finish_write(self, transport: Transport) -> None:
+        """Without the lock, write what there is, and give back the right to."""
+        try:
+            for _ in range(_TURNS):
+                with self.lock:
+                    data = self._take(transport)
+                    if data is None:
+                        return
+                transport.load(data)
+                if not transport.send():
+                    break
+            self._leave(transport, with_the_right=True)
+        except OSError as error:
+            self._broke(transport, error)
+        except BaseException:  # Ctrl-C
+            if transport.is_loading:  # something has been taken, and may be lost: nothing must follow it
+                self._broke(transport, ConnectionAbortedError("a write was interrupted"))
+            elif transport.has_writer:
+                self._leave(transport, with_the_right=True)
+            raise
+
+    def write_soon(self) -> bool:
+        """With the lock held, leave the writing to a thread that does nothing else, as soon as it gets its turn.
+
+        Whoever writes before takes it from that thread.
+
+        Returns:
+            Whether that will do; otherwise there is so much to write that one has to see to it oneself.
+        """
+        if self.state.outgoing_size >= HIGH_WATER:
+            return False
+        if not self.is_write_due:
+            transport = self._transport
+            if transport is not None and not transport.has_writer and self.state.has_outgoing:
+                self.is_write_due = True
+                self._leave(transport, with_the_right=False)
+        return True
+
+    def _take(self, transport: Transport) -> bytes | None:
+        """With the lock held, return what to load; None, and the right to write is given back, if nothing is left."""
+        if self._is_room_awaited:
+            self._is_room_awaited = False
+            self._room.notify_all()
+        if transport is self._transport and self.state.has_outgoing:
+            transport.is_loading = True
+            return self.state.take_outgoing()
+        if transport.last_words:
+            transport.is_loading = True
+            words, transport.last_words = transport.last_words, b""
+            return words
+        if transport.has_unsent:
+            return b""
+        transport.has_writer = False
+        if transport.is_closing:
+            transport.finish()
+            self._is_away(transport)
+        return None
+
+    def _leave(self, transport: Transport, *, with_the_right: bool) -> None:
+        """Leave it to the thread that may wait for room."""
+        with self.lock:
+            if self._left is None:
+                self._left = queue.SimpleQueue()
+                threading.Thread(target=self._write_what_is_left, name="natsvc-writer", daemon=True).start()
+            self._left.put((transport, with_the_right))
+            if self.state.is_closed:
+                self._left.put(None)
+
+    def _write_what_is_left(self) -> None:
+        left = self._left
+        while left is not None:
+            one = left.get()
+            if one is None:
+                with self.lock:
+                    if left.empty():
+                        left = self._left = None
+                continue
+            transport, has_the_right = one
+            if has_the_right:
+                transport.wait_for_room(_CLOSE_LIMIT)
+                self.finish_write(transport)
+            else:
+                self.is_write_due = False
+                self.write()
+
+    def _broke(self, transport: Transport, error: OSError) -> None:
+        """Nothing more can be sent; the reader may still find the server's reason for it."""
+        with self.lock:
+            transport.error = error
+            transport.is_broken = True
+            transport.shut()
+            self._is_away(transport)
+
+    def _is_away(self, transport: Transport) -> None:
+        """The last words are sent, or never will be."""
+        self._closing.discard(transport)
+        self._gone.notify_all()
+        self._release(transport)
+
+    def _release(self, transport: Transport) -> None:
+        """Give the socket back if no thread is in one of its calls."""
+        if not transport.is_read and (not transport.has_writer or transport.is_broken):
+            self.alarms.clear(transport)
+            transport.release()
+
+    # What the state machine asks for
+
+    def perform(self) -> None:
+        """Do what the state machine asks for; to be called after everything that it is told."""
+        if self._is_performing:
+            return  # an effect has led to more: they have their turn behind those that came before
+        self._is_performing = True
+        try:
+            while self.state.effects:
+                self._perform_one(self.state.effects.pop(0))  # whatever one of them raises, the others are still there
+        finally:
+            self._is_performing = False
+
+    def _perform_one(self, effect: Effect) -> None:
+        match effect:
+            case Settle(waiter, outcome):
+                waiter(outcome)
+            case WakeAt(None):
+                self.alarms.clear(self)
+            case WakeAt(int(at)):
+                self.alarms.set(self, at, self._wake)
+            case Dial(number, address):
+                self._transport = transport = Transport(number)
+                threading.Thread(target=self._run, args=(transport, address), name="natsvc-reader", daemon=True).start()
+            case StartTls(number, server_name):
+                assert self._transport is not None  # noqa: S101  # it is asked for where there is a connection
+                self._start_tls(self._transport, server_name)
+            case Disconnect():
+                self._disconnect(effect)
+            case Notify():
+                self._notify(effect)
+            case Closed(error):
+                self.closed.set()
+                for listener in list(self.listeners):
+                    listener.connection_closed(error or self.state.closed_error())
+                self.callbacks.close()
+                self.alarms.close()
+                if self._left is not None:
+                    self._left.put(None)
+
+    def _start_tls(self, transport: Transport, server_name: str) -> None:
+        from natsvc.sync.tls import Tls  # nobody else needs ssl, and it takes its time to be loaded
+
+        try:
+            if self._tls_context is None:
+                self._tls_context = self._preparation.make_tls_context()
+            transport.tls = Tls(self._tls_context, server_name)
+            transport.tls.shake_hands()
+        except (OSError, ValueError) as error:
+            self.state.lost(transport.number, error, _clock())
+
+    def _disconnect(self, effect: Disconnect) -> None:
+        transport, self._transport = self._transport, None
+        if self._is_room_awaited:
+            self._is_room_awaited = False
+            self._room.notify_all()
+        if transport is None:
+            return
+        transport.is_closing = True
+        if not effect.in_order or transport.is_broken:
+            transport.shut()
+            return
+        transport.last_words = effect.last_words
+        self._closing.add(transport)
+        self.alarms.set(transport, _clock() + int(_CLOSE_LIMIT * 1e9), transport.shut)
+        if not transport.has_writer:
+            transport.has_writer = True
+            self.finish_write(transport)
+
+    def _notify(self, notice: Notify) -> None:
+        if notice.callback == "on_error" and not notice.is_told:
+            for listener in list(self.listeners):
+                listener.connection_error(*notice.arguments)
+        callback = self._preparation.callbacks.get(notice.callback)
+        if callback is not None:
+            self.callbacks.call("the connection", notice.callback, self._context, callback, *notice.arguments)
+
+    def _wake(self) -> None:
+        self.state.wake(_clock())
+        self.perform()
+
+    # Reading
+
+    def _run(self, transport: Transport, address: ServerAddress) -> None:
+        """Dial and read: the life of the thread of one attempt."""
+        try:
+            if self._dial(transport, address):
+                self._read(transport)
+        finally:
+            with self.lock:
+                transport.is_read = False
+                self._release(transport)
+            self.write()  # of the next attempt's, for it may be connected by now
+
+    def _dial(self, transport: Transport, address: ServerAddress) -> bool:
+        try:
+            transport.dial(address.host, address.port, self._preparation.options.connect_timeout)
+        except (OSError, ValueError) as error:  # a name that no resolver can be asked for is a UnicodeError
+            with self.lock:
+                self.state.dial_failed(transport.number, error, _clock())
+                self.perform()
+            return False
+        with self.lock:
+            if transport.is_closing:
+                return False
+            self.state.dialled(transport.number)
+            self.perform()
+        self.write()
+        return True
+
+    def _read(self, transport: Transport) -> None:
+        error: BaseException | None = None
+        try:
+            while data := transport.read():
+                is_last = False
+                if transport.tls is not None:
+                    data, is_last = self._decrypt(transport, transport.tls, data)
+                if data:
+                    self._receive(transport, data)
+                if is_last:
+                    break
+        except OSError as raised:
+            error = raised
+            self.write()  # TLS may have to say what it does not like
+        with self.lock:
+            self.state.lost(transport.number, error or transport.error, _clock())
+            self.perform()
+
+    def _decrypt(self, transport: Transport, tls: Tls, data: bytes) -> tuple[bytes, bool]:
+        tls.feed(data)
+        if not tls.is_open:
+            if not tls.shake_hands():
+                self.write()
+                return b"", False
+            with self.lock:
+                self.state.tls_started(transport.number, _clock())
+                self.perform()
+            self.write()
+        return tls.decrypt()
+
+    def _receive(self, transport: Transport, data: bytes) -> None:
+        """Bytes have arrived: deliver the messages that they end."""
+        with self.lock:
+            for receive, message in self.state.received(transport.number, data, _clock()):
+                receive(message)
+            if self.state.effects:
+                self.perform()
+            to_write = self.begin_write()
+            is_full = self.is_full
+        if to_write is not None:
+            self.finish_write(to_write)
+        if is_full:
+            self.room()
+
+    # The end of the process, and one that was forked off
+
+    def settle(self) -> None:
+        """Wait until what was sent has been written, but not for long."""
+        with self.lock:
+            end = time.monotonic() + _CLOSE_LIMIT
+            while (
+                (transport := self._transport) is not None
+                and not transport.is_broken
+                and (transport.has_writer or (self.state.is_connected and self.state.has_outgoing))
+                and (left := end - time.monotonic()) > 0
+            ):
+                self._is_room_awaited = True
+                self._room.wait(left)
+
+    def abandon(self) -> None:
+        """In a forked process, close the connection without a word: it is the parent's, and so are its threads."""
+        # The thread that held the lock may not be here to release it.
+        self.lock._at_fork_reinit()  # type: ignore[attr-defined]
+        with self.lock:
+            self.callbacks.abandon()
+            self._transport = None
+            self._closing.clear()
+            self.state.close(
+                ConnectionClosedError("the connection is the parent's: a forked process must make its own")
+            )
+            self.closed.set()
+            for effect in self.state.take_effects():
+                if isinstance(effect, Settle):
+                    effect.waiter(effect.outcome)
+            for listener in list(self.listeners):
+                listener.connection_closed(self.state.closed_error())
+
+
+_drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
+
+
+@atexit.register
+def _settle_all() -> None:
+    for driver in list(_drivers):
+        driver.settle()
+
+
+def _abandon_all() -> None:
+    for driver in list(_drivers):
+        driver.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
