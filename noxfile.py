@@ -25,6 +25,9 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 NEWEST_PYTHON = "3.15"
 """The last version to look for: one that is newer than what pyproject.toml names is tested where it is installed."""
 
+AT_ONCE = ("-n", str((os.cpu_count() or 1) + 1))
+"""So many tests run side by side: for most of their time they wait for a server."""
+
 STATE_MACHINE_COVERAGE = 95
 """Percent of the lines and branches of `natsvc.core`, and of `natsvc.wire`, that the tests must run."""
 
@@ -130,12 +133,8 @@ def package(session: nox.Session) -> None:
 def oldest(session: nox.Session) -> None:
     """Test with the oldest Python that is there, and the oldest dependencies and nats-server that are supported."""
     session.install(*group("test"), *oldest_dependencies())
-    session.run(
-        "python",
-        "-m",
-        "pytest",
-        *(session.posargs or ["tests/behaviour", "tests/asyncio_front_end", "tests/connection"]),
-    )
+    suites = ["behaviour", "connection", "anyio_front_end", "asyncio_front_end", "sync_front_end"]
+    session.run("python", "-m", "pytest", *(session.posargs or [*AT_ONCE, *(f"tests/{suite}" for suite in suites)]))
 
 
 @nox.session(python=PYTHONS)
@@ -143,7 +142,7 @@ def tests(session: nox.Session) -> None:
     """Run all tests, and demand that they reach the state machines."""
     session.install(*group("test"))
     session.env["COVERAGE_FILE"] = f".coverage.{session.name}"
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *(session.posargs or [*AT_ONCE, "--cov", "--cov-report="]))
     if session.posargs:
         session.log("some of the tests only: no demand on coverage")
     else:
