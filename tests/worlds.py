@@ -251,6 +251,12 @@ class AsyncioService(_AsyncioGroup):
         self._world.do(reset())
 
 
+async def confirmed(nc: Any) -> None:
+    """Wait until the server has all that was sent: nats-py writes its PING ahead of what is pending, but only once."""
+    await nc.flush()
+    await nc.flush()
+
+
 async def connect_nats_py(url: str) -> Client:
     """nats-py, patient enough to come back after a server's restart, and silent about it."""
 

@@ -23,7 +23,7 @@ from natsvc.asyncio import (
 from natsvc.asyncio.natspy import NatsPyLink
 from natsvc.core import current_request
 from natsvc.testing import NatsServer
-from tests.worlds import connect_nats_py, interest
+from tests.worlds import confirmed, connect_nats_py, interest
 
 
 async def eventually(condition: Any) -> None:
@@ -60,7 +60,7 @@ async def test_leaving_the_block_normally_stops_the_service(nc: Client, caller: 
     async with add_service(nc, name="left") as service:
         await service.add_endpoint("left-e", handler=slow)
         asking = asyncio.create_task(ask())
-        await caller.flush()
+        await confirmed(caller)
         await eventually(lambda: service._runner.state.endpoints[0].active)
     assert service.stopped.is_set()
     await asking

@@ -31,7 +31,7 @@ from natsvc.asyncio import (
 )
 from natsvc.testing import NatsServer
 from tests.plain_client import PlainClient, PlainSubscription
-from tests.worlds import LIMIT, connect_nats_py, connect_natsvc, interest
+from tests.worlds import LIMIT, confirmed, connect_nats_py, connect_natsvc, interest
 
 CONNECT: dict[str, Callable[[str], Awaitable[Any]]] = {"natsvc": connect_natsvc, "nats-py": connect_nats_py}
 
@@ -107,7 +107,7 @@ async def test_services_of_natsvc_are_found_with_what_they_are_and_how_they_do(
 async def test_services_of_nats_micro_are_found_too(caller: Client, services: ServiceClient) -> None:
     service = await nats.micro.add_service(caller, name="micro", version="1.0.0", description="d")
     await service.add_endpoint(MicroEndpointConfig(name="micro-e", handler=answer_nothing))
-    await caller.flush()
+    await confirmed(caller)
     (ping,) = await services.ping("micro")
     (info,) = await services.info("micro", ping.id)
     (stats,) = await services.stats("micro", ping.id)
@@ -270,7 +270,7 @@ async def test_an_error_reply_of_nats_micro_is_raised(caller: Client, services: 
 
     service = await nats.micro.add_service(caller, name="micro-failing", version="1.0.0")
     await service.add_endpoint(MicroEndpointConfig(name="micro-failing-e", handler=fail))
-    await caller.flush()
+    await confirmed(caller)
     with pytest.raises(ServiceError) as caught:
         await services.request("micro-failing-e", timeout=LIMIT)
     assert (caught.value.code, caught.value.description) == ("409", "conflict")
@@ -403,7 +403,7 @@ async def test_a_cancelled_call_leaves_the_connection_usable_and_no_subscription
             with pytest.raises(asyncio.CancelledError):
                 await task
         task = asyncio.create_task(call())
-        await nc.flush()
+        await confirmed(nc)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -428,7 +428,7 @@ async def test_a_connection_that_closes_ends_the_calls_on_it_at_once(
         asyncio.create_task(services.ping("left-waiting", timeout=10 * LIMIT)),
         asyncio.create_task(services.request("left-waiting", timeout=10 * LIMIT)),
     ]
-    await nc.flush()
+    await confirmed(nc)
     await nc.close()
     async with asyncio.timeout(LIMIT):
         ended = await asyncio.gather(*calls, return_exceptions=True)
@@ -466,7 +466,7 @@ async def test_a_call_that_outlives_the_server_leaves_nothing_behind_after_the_r
     with PlainClient(server.url) as silent:
         silent.subscribe("$SRV.PING.outlived")
         pending = asyncio.create_task(services.ping("outlived", timeout=10 * LIMIT))
-        await nc.flush()
+        await confirmed(nc)
         await asyncio.to_thread(server.kill)
         await until(lambda: not nc.is_connected)
         pending.cancel()
@@ -475,7 +475,7 @@ async def test_a_call_that_outlives_the_server_leaves_nothing_behind_after_the_r
         assert await services.ping("meanwhile", timeout=0.01) == []
     await asyncio.to_thread(server.restart)
     await until(lambda: nc.is_connected)
-    await nc.flush()
+    await confirmed(nc)
     await until(lambda: not inboxes(server))
     assert await services.ping("nobody-of-this-name", timeout=LIMIT) == []
     await nc.close()
@@ -493,7 +493,7 @@ async def test_more_than_is_kept_while_disconnected_is_a_typed_error(make_server
         await services.request("not-kept", b"x", timeout=LIMIT)
     await asyncio.to_thread(server.restart)
     await until(lambda: nc.is_connected)
-    await nc.flush()
+    await confirmed(nc)
     await until(lambda: not inboxes(server))
     await nc.close()
 
@@ -538,7 +538,7 @@ async def test_what_is_refused_of_others_concerns_no_question(
         pending = asyncio.create_task(ServiceClient(nc).ping("secret", timeout=LIMIT, limit=1))
         reply = await asked(subscription)
         await nc.publish("no", b"")
-        await nc.flush()
+        await confirmed(nc)
         raw.publish(reply, ping_answer("allowed"))
         assert [ping.id for ping in await pending] == ["allowed"]
         await nc.close()

@@ -31,7 +31,7 @@ from natsvc.asyncio.natspy import NatsPyLink
 from natsvc.core import Reply
 from natsvc.message import Delivery, Message
 from natsvc.testing import NatsServer
-from tests.worlds import LIMIT, connect_nats_py, eventually, interest
+from tests.worlds import LIMIT, confirmed, connect_nats_py, eventually, interest
 
 
 def nobody(*_: object) -> None:
@@ -149,7 +149,7 @@ async def test_messages_on_their_way_while_unsubscribing_are_delivered(
                 await caller.publish("on-its-way", b"%d" % sent)
                 sent += 1
             await asyncio.sleep(0)
-        await caller.flush()
+        await confirmed(caller)
 
     publishing = asyncio.create_task(publish())
     control = link.subscribe("control-of-on-its-way", "", nobody)  # the first one is an iterator
@@ -193,7 +193,7 @@ async def test_a_cancelled_wait_for_the_server_leaves_the_connection_usable(nc: 
 async def test_repeated_headers_are_sent(nc: Client, caller: Client, link: NatsPyLink) -> None:
     headers = Headers([("A", "1"), ("A", "2")])
     subscription = await caller.subscribe("repeated")
-    await caller.flush()
+    await confirmed(caller)
     await publish(link, Reply("repeated", b"x", headers, headers.encode()))
     message = await subscription.next_msg(timeout=30)
     assert message.headers == {"A": "2"}, "nats-py reads the last one only"
@@ -260,7 +260,7 @@ async def test_a_reconnect_while_unsubscribing_leaves_no_subscription_behind(
     async with asyncio.timeout(30):
         while not nc.is_connected:
             await asyncio.sleep(0.01)
-    await nc.flush()
+    await confirmed(nc)
     await asyncio.to_thread(lambda: eventually(lambda: not any("interrupted" in one for one in interest(server))))
     link.close()
     await nc.close()
@@ -299,7 +299,7 @@ async def test_messages_come_with_subject_reply_headers_and_data(nc: Client, cal
         link.subscribe(subject, "", take)
         await link.confirm()
         await caller.publish(subject, b"data", reply="answers", headers={"A": "1"})
-    await caller.flush()
+    await confirmed(caller)
     async with asyncio.timeout(30):
         while len(got) < 2:
             await asyncio.sleep(0.005)
@@ -338,7 +338,7 @@ async def test_the_owners_error_callback_is_still_called(make_server: Callable[.
     nc = await nats.connect(server.url.replace("nats://", "nats://u:p@"), error_cb=error_cb)
     service = await add_service(nc, name="telling")
     await nc.subscribe("no.one")
-    await nc.flush()
+    await confirmed(nc)
     async with asyncio.timeout(30):
         while not told:
             await asyncio.sleep(0.005)

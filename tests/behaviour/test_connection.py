@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,9 +41,10 @@ def test_the_service_survives_a_reconnect_with_the_same_id_and_stats(
 
 
 def test_replies_made_while_disconnected_go_out_after_the_reconnect(
-    world: World, make_server: Callable[[], NatsServer]
+    world: World, make_server: Callable[[str], NatsServer], tmp_path: Path
 ) -> None:
-    server = make_server()
+    # A stream takes the reply, for nobody could be sure to subscribe before the service is there again.
+    server = make_server(f'jetstream {{store_dir: "{tmp_path.as_posix()}"}}')
     connection = world.connect(server.url)
     gate = world.gate()
     begun: list[Any] = []
@@ -54,6 +57,8 @@ def test_replies_made_while_disconnected_go_out_after_the_reconnect(
     service = connection.add_service("buffering")
     service.add_endpoint("buffering-e", handler=handler)
     with PlainClient(server.url) as client:
+        created = client.request("$JS.API.STREAM.CREATE.ANSWERS", b'{"name": "ANSWERS", "subjects": ["answers.here"]}')
+        assert "error" not in json.loads(created.data)
         client.publish("buffering-e", b"", reply="answers.here")
         eventually(lambda: begun)  # what the server has taken, it may not have passed on yet
     server.kill()
@@ -62,8 +67,12 @@ def test_replies_made_while_disconnected_go_out_after_the_reconnect(
     eventually(lambda: service.stats().endpoints[0].num_requests == 1)
     server.restart()
     with PlainClient(server.url) as client:
-        answers = client.subscribe("answers.here")
-        assert answers.next(timeout=LIMIT).data == b"made while disconnected"
+
+        def kept() -> str:
+            found = client.request("$JS.API.STREAM.MSG.GET.ANSWERS", b'{"last_by_subj": "answers.here"}')
+            return str(json.loads(found.data).get("message", {}).get("data", ""))
+
+        eventually(lambda: base64.b64decode(kept()) == b"made while disconnected")
 
 
 def test_while_disconnected_add_service_and_add_endpoint_and_stop_return_at_once(
