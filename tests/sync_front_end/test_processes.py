@@ -135,7 +135,10 @@ with connect(url) as nc:
     try:
         {WAITS[what]}
     except KeyboardInterrupt:
-        nc.flush()
+        try:
+            nc.flush()
+        except ConnectionLostError:  # it came in the middle of a send, and the connection is made anew
+            nc.flush()
         say("interrupted")
 """
     with program(server, text) as process:
