@@ -43,8 +43,8 @@ class Alarms:
         """
         self._due[owner] = (at, call)
         if not self._is_running:
-            self._is_running = True
             threading.Thread(target=self._run, name="natsvc-alarms", daemon=True).start()
+            self._is_running = True
         elif self._wakes_at is None or at < self._wakes_at:
             self._changed.notify()
 

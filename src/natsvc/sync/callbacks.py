@@ -87,7 +87,10 @@ class Callbacks:
             self._calls.put(call)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="natsvc-callbacks", daemon=True)
-                self._thread.start()
+                try:
+                    self._thread.start()
+                except RuntimeError:  # the system gives no more threads; the next call tries again
+                    self._thread = None
             if self._is_closed:
                 self._calls.put(None)
         return call

@@ -187,7 +187,11 @@ class Driver:
     @property
     def is_full(self) -> bool:
         """Whether whoever sends has to wait, by `room`."""
-        return self.state.outgoing_size >= HIGH_WATER and self.state.is_connected
+        if self.state.outgoing_size < HIGH_WATER or not self.state.is_connected:
+            return False
+        # To a connection that has broken nothing is written any more: whoever waited for that, the reader among them,
+        # who is to find out about it, would wait for ever.
+        return self._transport is not None and not self._transport.is_broken
 
     def room(self) -> None:
         """Wait while there is more to write than should be."""
@@ -202,10 +206,18 @@ class Driver:
 
     def write(self) -> None:
         """Write what there is to write, unless another thread is at it; never wait for the socket."""
-        with self.lock:
-            transport = self.begin_write()
-        if transport is not None:
-            self.finish_write(transport)
+        right = object()
+        try:
+            with self.lock:
+                transport = self.begin_write(right)
+            if transport is not None:
+                self.finish_write(transport)
+        except BaseException:  # Ctrl-C, perhaps between two lines: a right to write that nobody has would silence us
+            with self.lock:
+                taken = self._transport
+                if taken is not None and taken.has_writer and taken.right is right and not taken.is_broken:
+                    self._leave(taken, with_the_right=True)
+            raise
 
     def write_now(self) -> None:
         """Write what there is to write, and wait while there is more than should be."""
@@ -213,11 +225,16 @@ class Driver:
         if self.is_full:
             self.room()
 
-    def begin_write(self) -> Transport | None:
-        """With the lock held, take the right to write; None if there is nothing to write, or another thread has it."""
+    def begin_write(self, right: object = None) -> Transport | None:
+        """With the lock held, take the right to write; None if there is nothing to write, or another thread has it.
+
+        Args:
+            right: By what it can be told who has taken it.
+        """
         transport = self._transport
         if transport is None or transport.has_writer or not (self.state.has_outgoing or transport.has_unsent):
             return None
+        transport.right = right  # before it is taken: an interruption in between changes nothing
         transport.has_writer = True
         self.is_write_due = False
         return transport
@@ -265,6 +282,12 @@ class Driver:
         if self._is_room_awaited:
             self._is_room_awaited = False
             self._room.notify_all()
+        if transport.is_broken:
+            transport.has_writer = False
+            self._release(transport)
+            return None
+        if transport.unsent_size >= HIGH_WATER:
+            return b""  # what is loaded can't be refused any more: as much as there may be waits already
         if transport is self._transport and self.state.has_outgoing:
             transport.is_loading = True
             return self.state.take_outgoing()
@@ -283,21 +306,29 @@ class Driver:
     def _leave(self, transport: Transport, *, with_the_right: bool) -> None:
         """Leave it to the thread that may wait for room."""
         with self.lock:
+            transport.right = None
             if self._left is None:
-                self._left = queue.SimpleQueue()
-                threading.Thread(target=self._write_what_is_left, name="natsvc-writer", daemon=True).start()
+                left = queue.SimpleQueue[tuple[Transport, bool] | None]()
+                try:
+                    threading.Thread(
+                        target=self._write_what_is_left, args=(left,), name="natsvc-writer", daemon=True
+                    ).start()
+                except RuntimeError as error:  # the system gives no more threads
+                    self._broke(transport, ConnectionAbortedError(f"nobody can wait for room in the socket: {error}"))
+                    return
+                self._left = left
             self._left.put((transport, with_the_right))
             if self.state.is_closed:
                 self._left.put(None)
 
-    def _write_what_is_left(self) -> None:
-        left = self._left
-        while left is not None:
+    def _write_what_is_left(self, left: queue.SimpleQueue[tuple[Transport, bool] | None]) -> None:
+        while True:
             one = left.get()
             if one is None:
                 with self.lock:
                     if left.empty():
-                        left = self._left = None
+                        self._left = None
+                        return
                 continue
             transport, has_the_right = one
             if has_the_right:
@@ -312,6 +343,7 @@ class Driver:
         with self.lock:
             transport.error = error
             transport.is_broken = True
+            self._room.notify_all()
             transport.shut()
             self._is_away(transport)
 
@@ -350,7 +382,13 @@ class Driver:
                 self.alarms.set(self, at, self._wake)
             case Dial(number, address):
                 self._transport = transport = Transport(number)
-                threading.Thread(target=self._run, args=(transport, address), name="natsvc-reader", daemon=True).start()
+                try:
+                    threading.Thread(
+                        target=self._run, args=(transport, address), name="natsvc-reader", daemon=True
+                    ).start()
+                except RuntimeError as error:  # the system gives no more threads
+                    transport.is_read = False
+                    self.state.dial_failed(number, error, _clock())
             case StartTls(number, server_name):
                 assert self._transport is not None  # noqa: S101  # it is asked for where there is a connection
                 self._start_tls(self._transport, server_name)
@@ -415,6 +453,10 @@ class Driver:
         try:
             if self._dial(transport, address):
                 self._read(transport)
+        except Exception as error:  # noqa: BLE001  # without its reader a connection is lost, whatever has ended that
+            with self.lock:
+                self.state.lost(transport.number, error, _clock())
+                self.perform()
         finally:
             with self.lock:
                 transport.is_read = False

@@ -39,6 +39,7 @@ class Transport:
         is_closing: Whether nobody is to hear any more of what it reads.
         is_broken: Whether nothing more can be sent.
         has_writer: Whether a thread is at it with a send, or keeps the right to for the one that waits for room.
+        right: By what it can be told which writer it is.
         is_read: Whether a thread reads it.
         last_words: What is still to be sent when it is closed.
         error: Why nothing more can be sent.
@@ -51,6 +52,7 @@ class Transport:
         self.is_closing = False
         self.is_broken = False
         self.has_writer = False
+        self.right: object = None
         self.is_read = True
         self.last_words = b""
         self.error: OSError | None = None
@@ -62,8 +64,13 @@ class Transport:
     @property
     def has_unsent(self) -> bool:
         """Whether there is something to send that the state machine doesn't know of."""
+        return self.unsent_size > 0 or (self.tls is not None and self.tls.has_outgoing)
+
+    @property
+    def unsent_size(self) -> int:
+        """How many bytes are loaded and not sent yet."""
         loaded, sent = self._loaded
-        return sum(sent) != len(loaded) or (self.tls is not None and self.tls.has_outgoing)
+        return len(loaded) - sum(sent)
 
     def dial(self, host: str, port: int, timeout: float) -> None:
         """Connect; to be called by the thread that will read.

@@ -100,10 +100,14 @@ class Workers:
             self._is_waking = True
             self._gate.release()
         elif self._handling == self._threads:  # otherwise, one is about to look for what there is to do
+            name = f"natsvc-{self._state.endpoint.name}-{self._threads + 1}"
+            try:
+                threading.Thread(target=self._work, name=name, daemon=True).start()
+            except RuntimeError as error:  # the system gives no more threads; the next request, or an end, tries again
+                self._state.service.report(error, None)
+                return
             self._threads += 1
             self._is_waking = True
-            name = f"natsvc-{self._state.endpoint.name}-{self._threads}"
-            threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
         lock, gate, ready, state, driver = self.driver.lock, self._gate, self._ready, self._state, self.driver

@@ -1,0 +1,145 @@
+"""What goes wrong under a connection in threads: a socket that breaks or takes nothing, Ctrl-C, no more threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from natsvc.sync import Connection, ConnectionLostError, Request, add_service, connect
+from natsvc.sync.driver import HIGH_WATER, Driver
+from natsvc.sync.transport import Transport
+from natsvc.testing import NatsServer
+from tests.worlds import LIMIT, eventually
+
+
+def transport_of(nc: Connection) -> Transport:
+    transport = nc._driver._transport
+    assert transport is not None
+    return transport
+
+
+def test_who_waits_for_room_in_a_socket_that_breaks_waits_no_longer_and_the_connection_is_made_anew(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect(server.url, reconnect_wait=0.05) as nc:
+        transport = transport_of(nc)
+        monkeypatch.setattr(transport, "send", lambda: False)
+        monkeypatch.setattr(transport, "wait_for_room", lambda timeout: threading.Event().wait(0.01))
+
+        def flood() -> None:
+            for _ in range(30):
+                nc.publish("flood", b"x" * 10_000)
+
+        waiting = threading.Thread(target=flood)
+        waiting.start()
+        eventually(lambda: nc._driver._is_room_awaited)
+        # The reader is among those who wait, so it can't be the one to find out.
+        nc._driver._broke(transport, ConnectionResetError("reset"))
+        waiting.join(LIMIT)
+        assert not waiting.is_alive()
+        eventually(lambda: nc._driver._transport is not transport and nc.is_connected)
+        nc.flush(LIMIT)
+
+
+def test_no_more_is_loaded_while_as_much_as_may_wait_is_unsent(server: NatsServer) -> None:
+    with connect(server.url) as nc:
+        driver, transport = nc._driver, transport_of(nc)
+        loaded = transport._loaded
+        with driver.lock:
+            nc._state.publish("kept", b"x")
+            transport._loaded = (b"x" * HIGH_WATER, deque())
+            assert driver._take(transport) == b""
+            assert nc._state.has_outgoing
+            transport._loaded = (b"x" * (HIGH_WATER - 1), deque())
+            assert driver._take(transport) == b"PUB kept 1\r\nx\r\n"
+            transport._loaded, transport.is_loading = loaded, False
+        nc.flush(LIMIT)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_ctrl_c_around_a_write_leaves_nobody_silenced(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    with connect(server.url) as nc, nc.subscribe("silenced") as subscription:
+        nc.flush(LIMIT)
+        finish_write = Driver.finish_write
+
+        def interrupted(driver: Driver, transport: Transport) -> None:
+            monkeypatch.undo()
+            if moment == "after":
+                finish_write(driver, transport)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(Driver, "finish_write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            nc.publish("silenced", b"x")
+        assert subscription.receive(LIMIT).data == b"x"
+        nc.flush(LIMIT)
+
+
+def no_thread_named(part: str, times: int) -> Callable[[threading.Thread], None]:
+    """Stand in for Thread.start, for a system that gives no more threads for a while."""
+    start = threading.Thread.start
+    left = [times]
+
+    def refuse(thread: threading.Thread) -> None:
+        if part in thread.name and left[0]:
+            left[0] -= 1
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    return refuse
+
+
+def test_where_no_thread_can_be_started_requests_wait_for_the_next_one(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    with (
+        connect(server.url) as nc,
+        connect(server.url) as caller,
+        add_service(nc, name="starved", error_handler=lambda service, error, request: told.append(error)) as service,
+    ):
+
+        @service.endpoint("starved-e")
+        def echo(request: Request) -> bytes:
+            return request.data
+
+        replies = caller.subscribe("starved.replies")
+        caller.flush(LIMIT)
+        monkeypatch.setattr(threading.Thread, "start", no_thread_named("starved-e", 1))
+        caller.publish("starved-e", b"first", reply="starved.replies")
+        eventually(lambda: told)
+        assert "can't start new thread" in str(told[0])
+        caller.publish("starved-e", b"second", reply="starved.replies")
+        assert [replies.receive(LIMIT).data for _ in range(2)] == [b"first", b"second"]
+
+
+def test_an_attempt_without_a_thread_has_failed_and_another_one_follows(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect(server.url, reconnect_wait=0.01) as nc:
+        monkeypatch.setattr(threading.Thread, "start", no_thread_named("natsvc-reader", 2))
+        nc.reconnect()
+        nc.flush(LIMIT)
+        assert nc.is_connected
+
+
+def test_a_reader_that_fails_has_lost_its_connection(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[Any] = []
+    with connect(server.url, reconnect_wait=0.01, on_disconnect=lost.append) as nc:
+
+        def fail(*_: object) -> Any:
+            monkeypatch.undo()
+            raise RuntimeError("the reader's own")
+
+        monkeypatch.setattr(nc._state, "received", fail)
+        with pytest.raises(ConnectionLostError):
+            nc.flush(LIMIT)
+        eventually(lambda: lost)
+        assert "the reader's own" in str(lost[0])
+        nc.flush(LIMIT)
