@@ -7,11 +7,13 @@ import threading
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import natsvc.asyncio
 from natsvc.anyio import (
     ConnectionClosedError,
+    NoRespondersError,
     NoServersError,
     Request,
     Service,
@@ -470,5 +472,28 @@ def test_a_handler_may_stop_its_service_and_still_answer(server: NatsServer, run
             tasks.start_soon(ask)
             await service.serve_forever(signals=())
         assert answers == [b"stopped"]
+
+    run(main)
+
+
+def test_a_service_whose_scope_is_cancelled_stops_also_while_the_body_is_shielded(server: NatsServer, run: Run) -> None:
+    async def main() -> None:
+        async with connect(server.url) as caller, connect(server.url) as nc:
+
+            async def echo(request: Request) -> bytes:
+                await anyio.lowlevel.checkpoint()
+                return request.data
+
+            with anyio.CancelScope() as scope:
+                async with add_service(nc, name="shielded") as service:
+                    await service.add_endpoint("shielded-e", handler=echo)
+                    assert (await caller.request("shielded-e", b"x")).data == b"x"
+                    scope.cancel()
+                    with anyio.CancelScope(shield=True):
+                        await service.stopped.wait()
+                        await nc.flush()  # a service that is cancelled leaves its subscriptions without waiting
+                        with pytest.raises(NoRespondersError):
+                            await caller.request("shielded-e", b"x", timeout=30)
+            assert scope.cancelled_caught
 
     run(main)

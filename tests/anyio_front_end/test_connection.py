@@ -18,6 +18,7 @@ from natsvc.anyio import (
     MaxPayloadError,
     NoRespondersError,
     NoServersError,
+    Request,
     RequestTimeoutError,
     SlowConsumerError,
     SubjectError,
@@ -430,3 +431,34 @@ def test_reprs_hold_no_secret(server: NatsServer, run: Run) -> None:
             assert "'shown'" in repr(nc.subscribe("shown"))
 
     run(main)
+
+
+def test_handlers_that_drain_their_connection_wait_for_each_other_no_longer_than_needed(
+    server: NatsServer, run: Run
+) -> None:
+    errors: list[BaseException] = []
+    drained: list[bytes] = []
+    begun: list[bytes] = []
+
+    async def main() -> None:
+        async with (
+            connect(server.url) as caller,
+            connect(server.url, on_error=errors.append) as nc,
+            add_service(nc, name="draining") as service,
+        ):
+
+            async def drain(request: Request) -> None:
+                begun.append(request.data)
+                await eventually(lambda: len(begun) == 2)
+                await nc.drain()
+                drained.append(request.data)
+
+            await service.add_endpoint("draining-e", handler=drain)
+            await caller.publish("draining-e", b"1", reply="nobody")
+            await caller.publish("draining-e", b"2", reply="nobody")
+            await eventually(lambda: len(drained) == 2)
+            assert nc.is_closed
+            service._runner.state.error = None
+
+    run(main)
+    assert errors == [], "neither has used up its time"

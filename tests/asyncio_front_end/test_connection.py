@@ -677,3 +677,34 @@ async def test_a_message_is_natsvcs_own(nc: Connection) -> None:
     subscription = nc.subscribe("own")
     await nc.publish("own")
     assert isinstance(await subscription.receive(LIMIT), Message)
+
+
+async def test_handlers_that_drain_their_connection_wait_for_each_other_no_longer_than_needed(
+    server: NatsServer,
+) -> None:
+    errors: list[BaseException] = []
+    drained: list[bytes] = []
+    both = asyncio.Barrier(2)
+    async with connect(server.url) as caller:
+        nc = await connect(server.url, on_error=errors.append)
+        service = await add_service(nc, name="draining")
+
+        @service.endpoint("draining-e")
+        async def drain(request: Any) -> None:
+            await both.wait()
+            await nc.drain()
+            drained.append(request.data)
+
+        await service.flush()
+        await caller.publish("draining-e", b"1", reply="nobody")
+        await caller.publish("draining-e", b"2", reply="nobody")
+        await until(lambda: len(drained) == 2)
+    assert nc.is_closed
+    assert errors == [], "neither has used up its time"
+
+
+async def test_the_bodys_exception_leaves_the_block_also_when_somebody_else_closes(server: NatsServer) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with connect(server.url) as nc:
+            asyncio.get_running_loop().call_soon(nc._driver.close)
+            raise ZeroDivisionError

@@ -143,3 +143,46 @@ def test_a_reader_that_fails_has_lost_its_connection(server: NatsServer, monkeyp
         eventually(lambda: lost)
         assert "the reader's own" in str(lost[0])
         nc.flush(LIMIT)
+
+
+def test_handlers_that_drain_their_connection_wait_for_each_other_no_longer_than_needed(server: NatsServer) -> None:
+    begun = threading.Barrier(2)
+    drained: list[bytes] = []
+    errors: list[Any] = []
+    with connect(server.url) as caller:
+        nc = connect(server.url, on_error=errors.append)
+        service = add_service(nc, name="draining")
+
+        @service.endpoint("draining-e")
+        def drain(request: Request) -> None:
+            begun.wait(LIMIT)
+            nc.drain()
+            drained.append(request.data)
+
+        caller.publish("draining-e", b"1", reply="nobody")
+        caller.publish("draining-e", b"2", reply="nobody")
+        eventually(lambda: len(drained) == 2)
+        eventually(lambda: nc.is_closed)
+    assert errors == [], "neither has used up its time"
+
+
+def test_a_done_handler_that_takes_its_time_is_not_waited_for_beyond_that_of_a_drain(server: NatsServer) -> None:
+    released = threading.Event()
+    nc = connect(server.url, drain_timeout=0.2)
+    add_service(nc, name="slow-done", done_handler=lambda service, error: released.wait(LIMIT))
+    draining = threading.Thread(target=nc.drain)
+    draining.start()
+    draining.join(LIMIT / 2)
+    assert not draining.is_alive()
+    released.set()
+
+
+def test_the_bodys_exception_leaves_the_block_also_when_somebody_else_closes(server: NatsServer) -> None:
+    with pytest.raises(ZeroDivisionError), connect(server.url) as nc:
+
+        def confirm(timeout: float | None = None) -> None:
+            nc.close()
+            nc._state.check_open()
+
+        nc._driver.confirm = confirm  # type: ignore[method-assign]  # another thread closes at this moment
+        raise ZeroDivisionError

@@ -568,6 +568,26 @@ def test_a_flush_breaks_with_the_connection() -> None:
     assert str(waiting.outcome.__cause__) == "cable"
 
 
+def test_a_confirmation_is_over_with_the_pong_with_the_connection_or_at_once_without_one() -> None:
+    machine = Machine().connected()
+    answered, broken, without, closed = Waiting(), Waiting(), Waiting(), Waiting()
+    machine.state.confirm(answered)
+    machine.state.confirm(broken)
+    machine.perform()
+    machine.receive(b"PONG\r\n")
+    assert answered.outcome is None
+    assert not broken.is_settled
+    machine.lose()
+    assert broken.outcome is None
+    machine.state.confirm(without)
+    machine.perform()
+    assert without.outcome is None
+    machine.wait_for_dial().let_in()
+    machine.state.confirm(closed)
+    machine.close()
+    assert isinstance(closed.outcome, ConnectionClosedError)
+
+
 def test_all_flushes_while_disconnected_share_one_ping_and_those_given_up_have_none() -> None:
     machine = Machine().connected()
     machine.lose()

@@ -173,6 +173,7 @@ class Connection(ConnectionView):
         """
         self._state.check_open()
         if self._is_draining:
+            await self._stop_services()  # they need not wait for a handler that waits here
             await self._driver.has_closed()
             return
         self._is_draining = True

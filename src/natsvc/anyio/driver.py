@@ -6,7 +6,6 @@ doesn't touch them, so that whoever leaves it can still unsubscribe, answer and 
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import random
 from typing import TYPE_CHECKING, Protocol
@@ -20,7 +19,6 @@ from natsvc.anyio.callbacks import Callbacks
 from natsvc.anyio.outcome import Outcome
 from natsvc.anyio.sockets import Socket
 from natsvc.anyio.timer import Timer, clock
-from natsvc.errors import ConnectionLostError
 from natsvc.wire.connection import ConnectionState
 from natsvc.wire.effects import Closed, Dial, Disconnect, Effect, Notify, Settle, StartTls, WakeAt
 
@@ -124,9 +122,10 @@ class Driver:
 
     async def confirm(self) -> None:
         """Wait until the server has processed all that was sent; without a connection, don't."""
-        if self.state.is_connected:
-            with contextlib.suppress(ConnectionLostError):
-                await self.ping()
+        confirmed = Outcome[None]()
+        self.state.confirm(confirmed.settle)
+        self.perform()
+        await confirmed.wait()
 
     def reconnect(self) -> None:
         """Leave the server and connect anew."""

@@ -204,7 +204,15 @@ class Handling:
                     break
                 called = anyio.Event()
                 self._idle.append(called)
-                await called.wait()
+                try:
+                    await called.wait()
+                except BaseException:
+                    if called in self._idle:
+                        self._idle.remove(called)
+                    else:
+                        self._called -= 1  # who has called it waits for nobody
+                    self._abort()  # what is around the service is being cancelled, though the body may be shielded
+                    raise
         if self._ready and self._block.is_open:
             self._call_task()
 

@@ -51,7 +51,7 @@ from natsvc.core.effects import (
     WakeAt,
 )
 from natsvc.core.endpoint import EndpointState
-from natsvc.errors import ConnectionClosedError, NatsvcError
+from natsvc.errors import NatsvcError
 from natsvc.nuid import next_id
 from natsvc.wire.connection import SubscriptionState
 from natsvc.workers import Workers
@@ -260,8 +260,7 @@ class Runner:
         self._is_performing = True
         try:
             while self.state.effects:
-                for effect in self.state.take_effects():
-                    self._perform_one(effect)
+                self._perform_one(self.state.effects.pop(0))  # whatever one of them raises, the others are still there
         finally:
             self._is_performing = False
 
@@ -331,16 +330,13 @@ class Runner:
 
     def _when_confirmed(self, then: Callable[[], None]) -> None:
         """Go on when the server has processed all that was sent; without a connection, at once."""
-        if not self._wire.is_connected:
-            then()
-            return
 
         def confirmed(outcome: object) -> None:
-            if not isinstance(outcome, ConnectionClosedError):  # that is told by itself
+            if outcome is None:  # otherwise the connection is closed, and that is told by itself
                 then()
 
-        self._wire.ping(confirmed)
-        self._driver.send()
+        self._wire.confirm(confirmed)
+        self._driver.perform()
 
     def _wake(self, now: int) -> None:
         self.state.wake(now)

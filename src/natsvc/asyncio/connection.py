@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
@@ -11,7 +12,7 @@ from typing import Any, Self, Unpack
 from natsvc.asyncio.driver import Driver, settle
 from natsvc.connecting import DEFAULT_SERVER, ConnectArguments, Preparation, prepare
 from natsvc.core import REQUEST_TIMEOUT, AwaitableSelf, check_duration
-from natsvc.errors import RequestTimeoutError, SubscriptionClosedError
+from natsvc.errors import ConnectionClosedError, RequestTimeoutError, SubscriptionClosedError
 from natsvc.message import Data, Message
 from natsvc.wire.backlog import Backlog
 from natsvc.wire.view import ConnectionView
@@ -166,6 +167,7 @@ class Connection(ConnectionView):
         """
         self._state.check_open()
         if self._is_draining:
+            await self._stop_services()  # they need not wait for a handler that waits here
             await self._driver.has_closed()
             return
         self._is_draining = True
@@ -247,7 +249,8 @@ class Connection(ConnectionView):
                     await self._driver.has_closed()
                 else:
                     await self._stop_services()
-                    await self._driver.confirm()
+                    with contextlib.suppress(ConnectionClosedError):  # by somebody else, who wanted it so
+                        await self._driver.confirm()
         except TimeoutError:
             self._driver.report(RequestTimeoutError(f"not all was done within {limit:g} s"))
 

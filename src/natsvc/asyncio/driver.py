@@ -7,7 +7,6 @@ says is told apart by its number. What is sent during one turn of the loop is wr
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import functools
 import random
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from natsvc import __version__
 from natsvc.asyncio.callbacks import Callbacks
-from natsvc.errors import ConnectionLostError
 from natsvc.wire.connection import ConnectionState
 from natsvc.wire.effects import Closed, Dial, Disconnect, Effect, Notify, Settle, StartTls, WakeAt
 
@@ -113,9 +111,10 @@ class Driver:
 
     async def confirm(self) -> None:
         """Wait until the server has processed all that was sent; without a connection, don't."""
-        if self.state.is_connected:
-            with contextlib.suppress(ConnectionLostError):
-                await self.ping()
+        confirmed: asyncio.Future[None] = self._loop.create_future()
+        self.state.confirm(functools.partial(settle, confirmed))
+        self.perform()
+        await confirmed
 
     def send(self) -> None:
         """Have written, at the end of the loop's turn, what the state machine has to send."""

@@ -331,8 +331,7 @@ class Runner:
         self._is_performing = True
         try:
             while self.state.effects:
-                for effect in self.state.take_effects():
-                    self._perform_one(effect)
+                self._perform_one(self.state.effects.pop(0))  # whatever one of them raises, the others are still there
         finally:
             self._is_performing = False
 

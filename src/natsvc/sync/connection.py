@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -10,10 +11,10 @@ from typing import Self, Unpack
 
 from natsvc.connecting import DEFAULT_SERVER, ConnectArguments, Preparation, prepare
 from natsvc.core import REQUEST_TIMEOUT, check_duration
-from natsvc.errors import RequestTimeoutError, SubscriptionClosedError
+from natsvc.errors import ConnectionClosedError, RequestTimeoutError, SubscriptionClosedError
 from natsvc.message import Data, Message
 from natsvc.sync.callbacks import check_callback
-from natsvc.sync.driver import Driver
+from natsvc.sync.driver import Driver, Listener
 from natsvc.sync.waiter import Waiter, pieces
 from natsvc.wire.backlog import Backlog
 from natsvc.wire.view import ConnectionView
@@ -184,6 +185,7 @@ class Connection(ConnectionView):
             self._state.check_open()
             is_first, self._is_draining = not self._is_draining, True
         if not is_first:
+            self._begin_to_stop_services()  # they need not wait for a handler that waits here
             self._has_closed(None)
             return
         limit = self._options.drain_timeout
@@ -222,12 +224,15 @@ class Connection(ConnectionView):
         """
         self._driver.reconnect()
 
-    def _stop_services(self, deadline: float) -> None:
+    def _begin_to_stop_services(self) -> list[Listener]:
         with self._lock:
             listeners = list(self._driver.listeners)
         for listener in listeners:
             listener.begin_drain()
-        for listener in listeners:
+        return listeners
+
+    def _stop_services(self, deadline: float) -> None:
+        for listener in self._begin_to_stop_services():
             listener.has_drained(_left(deadline))
 
     def _has_closed(self, timeout: float | None) -> None:
@@ -256,7 +261,8 @@ class Connection(ConnectionView):
                 self._has_closed(limit)
             else:
                 self._stop_services(deadline)
-                self._driver.confirm(_left(deadline))
+                with contextlib.suppress(ConnectionClosedError):  # by somebody else, who wanted it so
+                    self._driver.confirm(_left(deadline))
         except TimeoutError:
             self._driver.report(RequestTimeoutError(f"not all was done within {limit:g} s"))
 

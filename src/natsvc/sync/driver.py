@@ -12,7 +12,6 @@ take is left to a thread that waits for room in it.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import contextvars
 import os
 import queue
@@ -25,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from natsvc import __version__
-from natsvc.errors import ConnectionClosedError, ConnectionLostError
+from natsvc.errors import ConnectionClosedError
 from natsvc.sync.alarms import Alarms
 from natsvc.sync.callbacks import Callbacks
 from natsvc.sync.transport import Transport
@@ -144,24 +143,25 @@ class Driver:
         Raises:
             TimeoutError: It took longer than so many seconds.
         """
-        if self.state.is_connected:
-            with contextlib.suppress(ConnectionLostError):
-                self.ping(timeout)
+        confirmed = Waiter()
+        with self.lock:
+            self.state.confirm(confirmed)
+            self.perform()
+        self.write()
+        confirmed.wait(timeout)
 
     def when_confirmed(self, call: Callable[[], object]) -> None:
         """Have something called, with the lock held, when the server has processed all that was sent.
 
         Without a connection, or when it breaks, that is at once; if it is closed for good, never.
         """
-        if not self.state.is_connected:
-            call()
-            return
 
         def confirmed(outcome: BaseException | None) -> None:
-            if not isinstance(outcome, ConnectionClosedError):
+            if outcome is None:
                 call()
 
-        self.state.ping(confirmed)
+        self.state.confirm(confirmed)
+        self.perform()
 
     def reconnect(self) -> None:
         """Leave the server and connect anew."""

@@ -12,6 +12,7 @@ import contextvars
 import dataclasses
 import datetime as dt
 import logging
+import math
 import queue
 import threading
 import time
@@ -197,6 +198,7 @@ class Runner:
         Raises:
             TimeoutError: It has not stopped within so many seconds.
         """
+        end = math.inf if timeout is None else time.monotonic() + timeout
         for piece in pieces(timeout):
             if self.stopped.wait(piece):
                 break
@@ -204,7 +206,7 @@ class Runner:
             raise TimeoutError
         done = self._done_handler
         if done is not None and not self._driver.callbacks.are_here:
-            done.wait(self.state.time_left(_clock()))
+            done.wait(max(0.0, min(self.state.time_left(_clock()), end - time.monotonic())))
 
     def serve(self, told: queue.SimpleQueue[bool]) -> None:
         """Wait for the stop; begin it when the queue gives True, as a signal handler may have it do at any moment."""
@@ -237,8 +239,7 @@ class Runner:
         self._is_performing = True
         try:
             while self.state.effects:
-                for effect in self.state.take_effects():
-                    self._perform_one(effect)
+                self._perform_one(self.state.effects.pop(0))  # whatever one of them raises, the others are still there
         finally:
             self._is_performing = False
 

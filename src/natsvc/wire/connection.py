@@ -303,6 +303,17 @@ class ConnectionState:
         else:
             self._held_pings.append(waiter)
 
+    def confirm(self, waiter: Waiter) -> None:
+        """Wait for the server to have processed all that was sent before, as long as there is a server to do so.
+
+        The waiter gets None at that time, or when the connection breaks, or at once if there is none: nothing that was
+        sent on it is on its way any more. If the connection is closed for good, it gets ConnectionClosedError.
+        """
+        if self.is_connected:
+            self._send_ping(functools.partial(_tell_confirmed, waiter))
+        else:
+            self.effects.append(Settle(waiter, None))
+
     def forget_ping(self, waiter: Waiter) -> None:
         """Nobody waits for this confirmation any more."""
         if waiter in self._held_pings:
@@ -679,6 +690,10 @@ class ConnectionState:
 
     def _notify(self, callback: Callback, *arguments: Any) -> None:
         self.effects.append(Notify(callback, arguments))
+
+
+def _tell_confirmed(waiter: Waiter, outcome: BaseException | None) -> None:
+    waiter(None if isinstance(outcome, ConnectionLostError) else outcome)
 
 
 def _tell_all(waiters: list[Waiter], outcome: object) -> None:
