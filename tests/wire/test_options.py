@@ -460,3 +460,13 @@ def test_a_password_that_breaks_its_url_is_not_shown(url: str) -> None:
         parse_servers(url)
     assert "S3CRET" not in str(caught.value)
     assert "S3CRET" not in repr(caught.value.args)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(None, 7.0), (ValueError(), 5.0), (KeyboardInterrupt(), None), (GeneratorExit(), None)],
+)
+def test_leaving_the_block_takes_the_time_of_a_drain_less_after_an_exception_and_none_when_interrupted(
+    error: BaseException | None, expected: float | None
+) -> None:
+    assert ConnectOptions("h", drain_timeout=7.0).leave_timeout(error) == expected

@@ -17,14 +17,10 @@ from natsvc.core import REQUEST_TIMEOUT, AwaitableSelf, check_duration
 from natsvc.errors import ConnectionClosedError, RequestTimeoutError, SubscriptionClosedError
 from natsvc.message import Data, Message
 from natsvc.wire.backlog import Backlog
+from natsvc.wire.options import FLUSH_TIMEOUT
 from natsvc.wire.view import ConnectionView
 
 __all__ = ["Connection", "Subscription", "connect"]
-
-_FLUSH_TIMEOUT = 10.0
-
-_FAILED_LEAVE_TIMEOUT = 5.0
-"""Seconds that leaving the block may take when it is left by an exception."""
 
 _TAKEN_IN_A_ROW = 100
 """So many messages are taken from a subscription before other tasks get their turn."""
@@ -142,7 +138,7 @@ class Connection(ConnectionView):
         self._subscriptions.add(subscription)
         return subscription
 
-    async def flush(self, timeout: float | None = _FLUSH_TIMEOUT) -> None:
+    async def flush(self, timeout: float | None = FLUSH_TIMEOUT) -> None:
         """Return when the server has processed all that was sent; while disconnected, that is after the reconnect.
 
         Args:
@@ -153,7 +149,7 @@ class Connection(ConnectionView):
             ConnectionLostError: The connection broke meanwhile; what was sent may not have arrived.
             ConnectionClosedError: The connection is closed.
         """
-        limit = check_duration("timeout", timeout, _FLUSH_TIMEOUT)
+        limit = check_duration("timeout", timeout, FLUSH_TIMEOUT)
         with anyio.move_on_after(limit):
             await self._driver.ping()
             return
@@ -250,8 +246,9 @@ class Connection(ConnectionView):
     ) -> None:
         leaving = error
         try:
-            if error is None or isinstance(error, Exception):
-                await self._finish(self._options.drain_timeout if error is None else _FAILED_LEAVE_TIMEOUT)
+            limit = self._options.leave_timeout(error)
+            if limit is not None:
+                await self._finish(limit)
         except BaseException as raised:  # noqa: BLE001  # it is raised below
             leaving = error or raised
         await self._driver.leave(leaving)

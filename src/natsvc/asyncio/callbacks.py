@@ -32,8 +32,10 @@ class Callbacks:
         self._context = context
         self._running: set[asyncio.Task[None]] = set()
 
-    def call(self, name: str, function: Callable[..., Any], *arguments: Any) -> asyncio.Task[None] | None:
-        """Call one; return the task it goes on in, if it does."""
+    def call(self, name: str, function: Callable[..., Any] | None, *arguments: Any) -> asyncio.Task[None] | None:
+        """Call one, if it was given; return the task it goes on in, if it does."""
+        if function is None:
+            return None
         context = self._context.copy()
         try:
             returned = context.run(function, *arguments)

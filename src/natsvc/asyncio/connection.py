@@ -15,14 +15,10 @@ from natsvc.core import REQUEST_TIMEOUT, AwaitableSelf, check_duration
 from natsvc.errors import ConnectionClosedError, RequestTimeoutError, SubscriptionClosedError
 from natsvc.message import Data, Message
 from natsvc.wire.backlog import Backlog
+from natsvc.wire.options import FLUSH_TIMEOUT
 from natsvc.wire.view import ConnectionView
 
 __all__ = ["Connection", "Subscription", "connect"]
-
-_FLUSH_TIMEOUT = 10.0
-
-_FAILED_LEAVE_TIMEOUT = 5.0
-"""Seconds that leaving the block may take when it is left by an exception."""
 
 
 def connect(servers: str | Sequence[str] | None = DEFAULT_SERVER, **options: Unpack[ConnectArguments]) -> Connection:
@@ -135,7 +131,7 @@ class Connection(ConnectionView):
         self._subscriptions.add(subscription)
         return subscription
 
-    async def flush(self, timeout: float | None = _FLUSH_TIMEOUT) -> None:
+    async def flush(self, timeout: float | None = FLUSH_TIMEOUT) -> None:
         """Return when the server has processed all that was sent; while disconnected, that is after the reconnect.
 
         Args:
@@ -146,7 +142,7 @@ class Connection(ConnectionView):
             ConnectionLostError: The connection broke meanwhile; what was sent may not have arrived.
             ConnectionClosedError: The connection is closed.
         """
-        limit = check_duration("timeout", timeout, _FLUSH_TIMEOUT)
+        limit = check_duration("timeout", timeout, FLUSH_TIMEOUT)
         try:
             async with asyncio.timeout(limit):
                 await self._driver.ping()
@@ -234,8 +230,8 @@ class Connection(ConnectionView):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if error is None or isinstance(error, Exception):
-                limit = self._options.drain_timeout if error is None else _FAILED_LEAVE_TIMEOUT
+            limit = self._options.leave_timeout(error)
+            if limit is not None:
                 await self._leave(limit)
         finally:
             self._driver.close()

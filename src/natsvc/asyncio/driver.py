@@ -251,8 +251,7 @@ class Driver:
             for listener in list(self.listeners):
                 listener.connection_error(*notice.arguments)
         callback = self._preparation.callbacks.get(notice.callback)
-        if callback is not None:
-            self._callbacks.call(notice.callback, callback, *notice.arguments)
+        self._callbacks.call(notice.callback, callback, *notice.arguments)
 
     def _wake(self) -> None:
         self._timer = None

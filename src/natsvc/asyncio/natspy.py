@@ -92,8 +92,7 @@ class NatsPyLink:
     """
 
     def __init__(self, nc: Client, listener: Listener) -> None:
-        if not (nc.is_connected or nc.is_reconnecting) or nc.is_draining:
-            raise ConnectionClosedError("the nats-py connection is closed, draining, or was never connected")
+        _check_usable(nc)
         self._nc = nc
         self._listener = listener
         self._loop = asyncio.get_running_loop()
@@ -156,18 +155,12 @@ class NatsPyLink:
         while not nc.is_closed and any(subscription.pending_msgs for subscription in known):
             await asyncio.sleep(0)
         for subscription in known:
-            await self._remove(subscription)
+            await _remove(nc, subscription)
 
     def unsubscribe_soon(self, subscriptions: list[asyncio.Future[Subscription]]) -> None:
         """Unsubscribe without waiting."""
-
-        async def remove(started: asyncio.Future[Subscription]) -> None:
-            subscription = await _subscription(started)
-            if subscription is not None:
-                await self._remove(subscription)
-
         for started in subscriptions:
-            _begin(remove(started))
+            _begin(_unsubscribe(self._nc, started))
 
     def publish(self, reply: Reply) -> Awaitable[None] | None:
         """Publish; while nats-py has more to write than it should hold, return something to wait for."""
@@ -243,13 +236,6 @@ class NatsPyLink:
 
         subscription._drain = drain_after_stop  # type: ignore[method-assign]
 
-    async def _remove(self, subscription: Subscription) -> None:
-        if not self._nc.is_connected and not self._nc.is_closed:
-            # nats-py sends no UNSUB then, though the SUB may be in its buffer, to be sent after the reconnect.
-            await self._nc._send_unsubscribe(subscription._id)
-        with contextlib.suppress(nats.errors.Error):  # it is gone, or goes with a connection that is being closed
-            await subscription.unsubscribe()
-
     async def _round_trip(self) -> bool:
         """Wait until the server has processed all that was sent; return whether it has said so."""
         nc = self._nc
@@ -289,6 +275,11 @@ class NatsPyLink:
             if subject.lower() == refused:
                 self._listener.subscription_lost(PermissionsError(operation, subject))
                 return
+
+
+def _check_usable(nc: Client) -> None:
+    if not (nc.is_connected or nc.is_reconnecting) or nc.is_draining:
+        raise ConnectionClosedError("the nats-py connection is closed, draining, or was never connected")
 
 
 def _has_outbox(nc: Client) -> bool:
@@ -457,7 +448,7 @@ class NatsPyCaller:
 
     async def request(self, subject: str, data: Data, timeout: float, headers: Mapping[str, str] | None) -> Message:
         """Publish a request, and return the first answer, whatever it says."""
-        self._check_usable()
+        _check_usable(self._nc)
         check_subject("subject", subject)
         request = make_reply(subject, data, headers, self._nc.max_payload)
         self._check_line(subject, len(request.block), len(request.data))
@@ -489,7 +480,7 @@ class NatsPyCaller:
         self, subject: str, receive: Callable[[Delivery], None], fail: Callable[[BaseException], None]
     ) -> Iterator[None]:
         """Publish an empty request, and deliver all answers while the block lasts."""
-        self._check_usable()
+        _check_usable(self._nc)
         self._check_line(subject, 0, 0)
         nc = self._nc
         inbox = nc.new_inbox()
@@ -518,11 +509,6 @@ class NatsPyCaller:
         finally:
             errors.discard(take_error)
             _begin(_unsubscribe(nc, started))
-
-    def _check_usable(self) -> None:
-        nc = self._nc
-        if not (nc.is_connected or nc.is_reconnecting) or nc.is_draining:
-            raise ConnectionClosedError("the nats-py connection is closed, draining, or was never connected")
 
     def _check_line(self, subject: str, header_size: int, data_size: int) -> None:
         """Check the length of the command, for which the server would close the connection and nats-py doesn't look."""
@@ -582,11 +568,15 @@ def _fail(answer: asyncio.Future[Any], error: BaseException) -> None:
 
 
 async def _unsubscribe(nc: Client, started: asyncio.Future[Subscription]) -> None:
-    """Unsubscribe, also when the client is not connected and would leave its SUB to be sent after the reconnect."""
+    """Unsubscribe from what is subscribed to, or will be."""
     subscription = await _subscription(started)
-    if subscription is None:
-        return
+    if subscription is not None:
+        await _remove(nc, subscription)
+
+
+async def _remove(nc: Client, subscription: Subscription) -> None:
     if not nc.is_connected and not nc.is_closed:
+        # nats-py sends no UNSUB then, though the SUB may be in its buffer, to be sent after the reconnect.
         await nc._send_unsubscribe(subscription._id)
     with contextlib.suppress(nats.errors.Error):  # it is gone, or goes with a connection that is being closed
         await subscription.unsubscribe()

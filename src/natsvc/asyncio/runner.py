@@ -11,7 +11,6 @@ import contextlib
 import contextvars
 import datetime as dt
 import functools
-import inspect
 import logging
 import sys
 import time
@@ -19,6 +18,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from natsvc.asyncio.callbacks import Callbacks
 from natsvc.asyncio.link import Link, Listener, link
 from natsvc.asyncio.request import BlockingRequest, Request
 from natsvc.core import (
@@ -104,6 +104,7 @@ class Runner:
             max_payload=self.link.max_payload,
             started=_utc_now(),
         )
+        self._callbacks = Callbacks(f"service {definition.config.name!r}", self._context)
         self._subscriptions: dict[Interest, Any] = {}
         self._ready: deque[BaseRequest] = deque()
         self._handlers: dict[BaseRequest, asyncio.Task[None]] = {}
@@ -360,7 +361,7 @@ class Runner:
             case Flush():
                 self._stop_step = self._spawn(self._confirm_replies())
             case Report(error, request):
-                self._call_back("error_handler", self.state.config.error_handler, error, request)
+                self._callbacks.call("error_handler", self.state.config.error_handler, self._service, error, request)
             case Stopped(error):
                 self._end(error)
 
@@ -402,7 +403,7 @@ class Runner:
         for workers in self._workers:
             workers.close()
         self.stopped.set()
-        self._done_handler = self._call_back("done_handler", self.state.config.done_handler, error)
+        self._done_handler = self._callbacks.call("done_handler", self.state.config.done_handler, self._service, error)
 
     # What the connection and signals tell
 
@@ -417,28 +418,6 @@ class Runner:
     def _on_connection_error(self, error: BaseException) -> None:
         self.state.report(error, None)
         self._perform()
-
-    def _call_back(
-        self, name: str, function: Callable[..., Awaitable[None] | None] | None, *arguments: Any
-    ) -> asyncio.Task[None] | None:
-        """Call a user's callback; what it raises is logged and goes no further."""
-        if function is None:
-            return None
-        context = self._context.copy()
-        try:
-            returned = context.run(function, self._service, *arguments)
-        except Exception:
-            _logger.exception("service %r: the %s failed", self.state.config.name, name)
-            return None
-        if not inspect.isawaitable(returned):
-            return None
-        return self._spawn(self._await_callback(name, returned), context)
-
-    async def _await_callback(self, name: str, returned: Awaitable[None]) -> None:
-        try:
-            await returned
-        except Exception:
-            _logger.exception("service %r: the %s failed", self.state.config.name, name)
 
     def _spawn(
         self, coroutine: Coroutine[Any, Any, None], context: contextvars.Context | None = None

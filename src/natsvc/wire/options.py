@@ -16,10 +16,16 @@ from urllib.parse import unquote_to_bytes
 from natsvc.errors import ConfigError
 from natsvc.wire.auth import HIDDEN, check_seed, load_nkeys, parse_creds
 
-__all__ = ["DEFAULT_PORT", "ConnectOptions", "ServerAddress", "discovered_server", "parse_servers"]
+__all__ = ["DEFAULT_PORT", "FLUSH_TIMEOUT", "ConnectOptions", "ServerAddress", "discovered_server", "parse_servers"]
 
 DEFAULT_PORT = 4222
 """Where a NATS server listens when nobody says otherwise."""
+
+FLUSH_TIMEOUT = 10.0
+"""Seconds that a flush may take, unless the caller says otherwise."""
+
+FAILED_LEAVE_TIMEOUT = 5.0
+"""Seconds that leaving the block around a connection may take when it is left by an exception."""
 
 MAX_SECONDS = 1_000_000_000
 """The longest time that an option may be, some thirty years."""
@@ -217,6 +223,12 @@ class ConnectOptions:
     def requires_tls(self, address: ServerAddress) -> bool:
         """Whether a server may be talked to over TLS only, whatever its INFO says."""
         return self.tls or self.tls_handshake_first or address.scheme == "tls"
+
+    def leave_timeout(self, error: BaseException | None) -> float | None:
+        """Return how many seconds leaving the block may take; None: by cancellation or Ctrl-C, it closes at once."""
+        if error is None:
+            return self.drain_timeout
+        return FAILED_LEAVE_TIMEOUT if isinstance(error, Exception) else None
 
     def tls_name(self, address: ServerAddress) -> str:
         """The name that a server's certificate must be for."""
