@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import functools
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from nats.aio.client import Client
 
 from natsvc.asyncio import BlockingRequest, Request, Service, ServiceStoppedError, add_service
+from natsvc.asyncio.carrying import deliver_all
 from natsvc.core import EndpointState, Reply
 from natsvc.message import Message
 from natsvc.testing import NatsServer
@@ -26,7 +28,15 @@ async def echo(request: Request) -> None:
 
 def feed(service: Service, state: EndpointState, data: bytes = b"", reply: str = "nobody.listens") -> None:
     """Deliver a message as the connection would."""
-    service._runner._deliver(state, Message(state.endpoint.subject, data, reply=reply))
+    feed_all(service, state, [data], reply)
+
+
+def feed_all(service: Service, state: EndpointState, bodies: list[bytes], reply: str = "nobody.listens") -> None:
+    """Deliver messages as the connection would that has read them in one piece."""
+    receive = functools.partial(service._runner._deliver, state)
+    messages = [Message(state.endpoint.subject, data, reply=reply) for data in bodies]
+    context = contextvars.copy_context()
+    deliver_all(asyncio.get_running_loop(), context, ((receive, message) for message in messages))
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks since Python 3.12")
@@ -70,6 +80,72 @@ async def test_a_long_chain_of_handlers_that_end_at_once_is_not_nested_and_lets_
                 await asyncio.sleep(0)
                 seen.add(ran)
         assert len(seen) > 10, "others had their turn in between"
+
+
+async def test_a_handler_that_waits_holds_up_none_of_those_that_were_read_with_it(nc: Client) -> None:
+    gate = asyncio.Event()
+    ended = []
+
+    async def handler(request: Request) -> None:
+        if request.data.startswith(b"slow"):
+            await gate.wait()
+        ended.append(request.data)
+
+    async with add_service(nc, name="row") as service:
+        await service.add_endpoint("row-e", handler=handler)
+        (state,) = service._runner.state.endpoints
+        feed_all(service, state, [b"1", b"slow 1", b"2", b"slow 2", b"3"])
+        async with asyncio.timeout(30):
+            while len(ended) < 3:
+                await asyncio.sleep(0)
+            assert ended == [b"1", b"2", b"3"]
+            gate.set()
+            while len(ended) < 5:
+                await asyncio.sleep(0)
+        assert state.num_requests == 5
+
+
+async def test_a_handler_that_cancels_its_own_task_cancels_no_other(nc: Client) -> None:
+    ended = []
+
+    async def handler(request: Request) -> None:
+        if request.data == b"cancels":
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        else:
+            await asyncio.sleep(0)
+        ended.append(request.data)
+
+    async with add_service(nc, name="cancels") as service:
+        await service.add_endpoint("cancels-e", handler=handler)
+        (state,) = service._runner.state.endpoints
+        feed_all(service, state, [b"cancels", b"1", b"cancels", b"2"])
+        async with asyncio.timeout(30):
+            while state.num_requests < 4:
+                await asyncio.sleep(0)
+        assert sorted(ended) == [b"1", b"2", b"cancels", b"cancels"]
+        assert state.num_errors == 0
+
+
+async def test_handlers_that_wait_are_in_tasks_of_their_own(nc: Client) -> None:
+    tasks = set()
+
+    async def handler(request: Request) -> None:
+        before = asyncio.current_task()
+        await asyncio.sleep(0)
+        assert asyncio.current_task() is before
+        tasks.add(before)
+
+    async with add_service(nc, name="own") as service:
+        await service.add_endpoint("own-e", handler=handler)
+        (state,) = service._runner.state.endpoints
+        feed_all(service, state, [b"1", b"2", b"3"])
+        async with asyncio.timeout(30):
+            while state.num_requests < 3:
+                await asyncio.sleep(0)
+        assert len(tasks) == 3
+        assert state.num_errors == 0
 
 
 async def test_a_task_knows_itself_as_the_current_task_in_a_handler(nc: Client, caller: Client) -> None:

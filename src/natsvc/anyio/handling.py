@@ -1,30 +1,28 @@
 """Handlers in tasks that are started on demand.
 
-To start a task for every request is dear, and most handlers are over before they wait for anything. So one task runs
-one request after another, and only when a handler waits is another task called to go on with those behind it. Every
-handler sees a context and a cancellation of its own all the same.
+One task runs one request after another, and only when a handler waits is another task called to go on with those behind
+it. Every handler sees a context and a cancellation of its own all the same.
 """
 
 from __future__ import annotations
 
-import types
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
 
 from natsvc.anyio.block import TaskBlock, is_cancelled
 from natsvc.anyio.timer import clock
-from natsvc.core import current_request
+from natsvc.stepping import ENDED, HandlerSteps
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable
 
     from natsvc.anyio.driver import Driver
     from natsvc.anyio.threads import Threads
-    from natsvc.core import BaseRequest, Handler, ServiceState
+    from natsvc.core import BaseRequest, ServiceState
     from natsvc.message import Delivery
 
 __all__ = ["HandlerTask", "Handling"]
@@ -32,87 +30,26 @@ __all__ = ["HandlerTask", "Handling"]
 _LONGEST_ROW = 2_000_000
 """Nanoseconds that handlers may run in a row before other tasks get their turn: they may all end without waiting."""
 
-_ENDED = object()
-"""What comes of a handler that waits for nothing (more), where of others comes what they wait for."""
 
-
-class HandlerTask:
+class HandlerTask(HandlerSteps):
     """A task that runs handlers, one after another.
 
     Attributes:
-        error: What the last handler has raised.
         is_cancelled: Whether it has been cancelled, and is to run no more of them.
-        result: What the last handler has returned.
         scope: What cancels it.
     """
 
-    __slots__ = ("_handlers", "error", "is_cancelled", "result", "scope")
+    __slots__ = ("is_cancelled", "scope")
 
     def __init__(self) -> None:
-        self.error: BaseException | None = None
+        super().__init__()
         self.is_cancelled = False
-        self.result: object = None
         self.scope = anyio.CancelScope()
-        self._begin_anew()
-
-    def begin(self, context: contextvars.Context, handle: Handler, request: BaseRequest) -> Any:
-        """Run a handler in its context until it waits for something; return what for, or _ENDED."""
-        try:
-            return context.run(self._handlers.send, (handle, request))
-        except GeneratorExit as error:  # raised by the handler itself: it ends the generator too
-            self.error = error
-            self._begin_anew()
-            return _ENDED
-
-    @types.coroutine
-    def go_on(self, context: contextvars.Context, trap: Any) -> Generator[Any, Any, None]:
-        """Run a handler that waits for something to its end, in its own context, whichever event loop drives it."""
-        run, send, throw = context.run, self._handlers.send, self._handlers.throw
-        step: Callable[[Any], Any]
-        while trap is not _ENDED:
-            try:
-                sent = yield trap
-            except BaseException as error:  # noqa: BLE001  # it is the handler's
-                step, sent = throw, error
-            else:
-                step = send
-            try:
-                trap = run(step, sent)
-            except GeneratorExit as error:
-                if error is sent:  # the task itself is being closed
-                    raise
-                self.error = error
-                self._begin_anew()
-                return
-            finally:
-                del sent  # or an exception would keep all frames alive that it has passed
 
     def cancel(self) -> None:
         """Cancel the handler that it runs."""
         self.is_cancelled = True
         self.scope.cancel()
-
-    def _begin_anew(self) -> None:
-        self._handlers = self._run_handlers()
-        self._handlers.send(None)
-
-    @types.coroutine
-    def _run_handlers(self) -> Generator[Any, Any, None]:
-        # One generator for all of them: to be sent the next one, and to yield at the end of each, is far less work for
-        # Python than to make a coroutine, and to raise and catch the StopIteration that is its end.
-        while True:
-            handle, request = yield _ENDED
-            current_request.set(request)
-            try:
-                coroutine = handle(request)
-                if type(coroutine) is not types.CoroutineType:  # some other awaitable
-                    coroutine = coroutine.__await__()
-                self.result = yield from coroutine
-            except GeneratorExit:
-                raise
-            except BaseException as raised:  # noqa: BLE001  # the caller gets an answer, whatever it is
-                self.error = raised
-            handle = request = coroutine = None
 
 
 class Handling:
@@ -234,7 +171,7 @@ class Handling:
             binding = endpoint.binding
             context = copy_context()
             trap = task.begin(context, binding.handle, request)
-            if trap is not _ENDED:
+            if trap is not ENDED:
                 self._begin_to_wait()
                 try:
                     await task.go_on(context, trap)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from natsvc import __version__
 from natsvc.asyncio.callbacks import Callbacks
+from natsvc.asyncio.carrying import deliver_all
 from natsvc.wire.connection import ConnectionState
 from natsvc.wire.effects import Closed, Dial, Disconnect, Effect, Notify, Settle, StartTls, WakeAt
 
@@ -66,7 +67,8 @@ class Driver:
         self.is_paused = False
         self._preparation = preparation
         self._loop = asyncio.get_running_loop()
-        self._callbacks = Callbacks("a callback of the connection", contextvars.copy_context())
+        self._context = contextvars.copy_context()
+        self._callbacks = Callbacks("a callback of the connection", self._context)
         self._tls_context: ssl.SSLContext | None = None
         self._socket: _Socket | None = None
         self._step: asyncio.Task[None] | None = None  # the attempt's: dialling, or starting TLS
@@ -76,7 +78,7 @@ class Driver:
         self.is_write_due = False
         self._writable = asyncio.Event()
         self._writable.set()
-        self._undelivered: deque[tuple[Callable[[Any], object], Any]] = deque()
+        self._undelivered: deque[tuple[Callable[[Any], Any], Any]] = deque()
         self._sockets: set[_Socket] = set()
 
     async def open(self) -> None:
@@ -279,8 +281,7 @@ class Driver:
             return
         self.is_write_due = True  # it is written below, once for all that is sent while they are delivered
         try:
-            for receive, message in deliveries:
-                receive(message)
+            deliver_all(self._loop, self._context, iter(deliveries))
             if self.state.effects:
                 self.perform()
         finally:
@@ -290,9 +291,8 @@ class Driver:
         undelivered = self._undelivered
         self.is_write_due = True
         try:
-            for _ in range(min(_DELIVERED_IN_A_ROW, len(undelivered))):
-                receive, message = undelivered.popleft()
-                receive(message)
+            row = range(min(_DELIVERED_IN_A_ROW, len(undelivered)))
+            deliver_all(self._loop, self._context, (undelivered.popleft() for _ in row))
         finally:
             self._write()
             if undelivered:

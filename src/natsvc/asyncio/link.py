@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from natsvc.asyncio.carrying import Receive
 from natsvc.asyncio.connection import Connection
 from natsvc.asyncio.driver import WRITE_SIZE
 from natsvc.core import Reply
@@ -50,7 +51,7 @@ class Link(Protocol):
         """Return the most bytes of headers and data that the server takes at the moment."""
         ...
 
-    def subscribe(self, subject: str, queue_group: str, deliver: Callable[[Delivery], None]) -> Any:
+    def subscribe(self, subject: str, queue_group: str, receive: Receive) -> Any:
         """Subscribe, ahead of everything that is sent after this call."""
         ...
 
@@ -180,9 +181,9 @@ class ConnectionLink:
         """Return the most bytes of headers and data that the server takes at the moment."""
         return self._state.max_payload
 
-    def subscribe(self, subject: str, queue_group: str, deliver: Callable[[Delivery], None]) -> SubscriptionState:
+    def subscribe(self, subject: str, queue_group: str, receive: Receive) -> SubscriptionState:
         """Subscribe, ahead of everything that is sent after this call."""
-        subscription = self._state.subscribe(subject, queue_group, deliver, self._ended)
+        subscription = self._state.subscribe(subject, queue_group, receive, self._ended)
         self._driver.send()
         return subscription
 

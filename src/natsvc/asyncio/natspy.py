@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import inspect
 import re
@@ -34,6 +35,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from natsvc.asyncio.carrying import Receive, deliver_one
 from natsvc.asyncio.link import Listener
 from natsvc.core import Reply
 from natsvc.core.replies import make_reply
@@ -96,6 +98,7 @@ class NatsPyLink:
         self._nc = nc
         self._listener = listener
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
         self._started: list[asyncio.Future[Subscription]] = []
         self._in_a_row = 0
         self._watch: asyncio.Task[None] | None = None
@@ -107,10 +110,9 @@ class NatsPyLink:
         """Return the most bytes of headers and data that the server takes at the moment."""
         return self._nc.max_payload
 
-    def subscribe(
-        self, subject: str, queue_group: str, deliver: Callable[[Delivery], None]
-    ) -> asyncio.Future[Subscription]:
+    def subscribe(self, subject: str, queue_group: str, receive: Receive) -> asyncio.Future[Subscription]:
         """Subscribe, ahead of everything that is sent after this call."""
+        deliver = functools.partial(deliver_one, self._loop, self._context, receive)
         if self._watch is None:
             # The end of an iterator is the only public sign of a connection that closes for good. It costs a task a
             # message; a service's first subscription is to a control subject, where few messages come.
@@ -120,7 +122,7 @@ class NatsPyLink:
             _errors_of(self._nc).add(self._take_error)
         else:
 
-            async def receive(msg: Msg) -> None:
+            async def take(msg: Msg) -> None:
                 deliver(msg)
                 # nats-py hands over all that has arrived in one go. Handlers that never wait run right there, and
                 # nothing else would, until the last one is through.
@@ -129,7 +131,7 @@ class NatsPyLink:
                     self._in_a_row = 0
                     await asyncio.sleep(0)
 
-            started = _begin(self._nc.subscribe(subject, queue=queue_group, cb=receive))
+            started = _begin(self._nc.subscribe(subject, queue=queue_group, cb=take))
             if started.done() and not started.cancelled() and started.exception() is None:
                 # Its task has not begun to wait for messages yet.
                 _HandOver.take_place(started.result(), deliver)

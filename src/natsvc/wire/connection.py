@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConnectionState", "Deliveries", "Status", "SubscriptionState"]
 
-Deliveries: TypeAlias = "list[tuple[Callable[[Message], object], Message]]"
+Deliveries: TypeAlias = "list[tuple[Callable[[Message], Any], Message]]"
 """Messages to deliver, each with what receives it."""
 
 _DEFAULT_MAX_PAYLOAD = 1024 * 1024
@@ -83,7 +83,7 @@ class SubscriptionState:
     __slots__ = ("ended", "is_leaving", "queue_group", "receive", "sid", "subject")
 
     def __init__(
-        self, sid: int, subject: str, queue_group: str, receive: Callable[[Message], object], ended: Waiter
+        self, sid: int, subject: str, queue_group: str, receive: Callable[[Message], Any], ended: Waiter
     ) -> None:
         self.sid = sid
         self.subject = subject
@@ -256,7 +256,7 @@ class ConnectionState:
         return waiting
 
     def subscribe(
-        self, subject: str, queue_group: str, receive: Callable[[Message], object], ended: Waiter
+        self, subject: str, queue_group: str, receive: Callable[[Message], Any], ended: Waiter
     ) -> SubscriptionState:
         """Subscribe, ahead of all that is sent after this call.
 
