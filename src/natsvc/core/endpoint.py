@@ -152,9 +152,14 @@ class EndpointState:
             unpublished: Why the reply that `conclude` gave could not be published.
         """
         if request._state is _ENDED:
-            if unpublished is not None:
-                self._note_unpublished(request, unpublished)
-            self._count(request)
+            if unpublished is not None or request._error is not None:
+                if unpublished is not None:
+                    self._note_unpublished(request, unpublished)
+                self._count(request)
+            else:  # without the call, for nearly every request ends here
+                request._state = _FINISHED
+                self.num_requests += 1
+                self.processing_time += request._elapsed
         following = None
         try:
             self.active.remove(request)
