@@ -42,7 +42,6 @@ _MAX_SID: Final = 2**63 - 1
 """The largest number of a subscription, in the 64 bits that clients commonly have for it."""
 
 _SEPARATORS = re.compile(r"[\x00-\x20\x7f]")
-_SEPARATING = bytes((*range(0x21), 0x7F))
 
 SURELY_SHORT = MAX_CONTROL_LINE - 32
 """Subjects of so many bytes leave room in a command line for whatever number stands behind them."""
@@ -176,11 +175,10 @@ def encode_subject(field: str, value: str) -> bytes:
     Raises:
         SubjectError: It can't stand in a command.
     """
-    # Nearly every subject passes here, in 0.7 x the time of one search of the pattern.
-    if type(value) is str and value.isascii():
-        encoded = value.encode()
-        if encoded and encoded.translate(None, _SEPARATING) == encoded:
-            return encoded
+    # Nearly every subject passes here, in less than half the time of one search of the pattern. What is printable in
+    # ASCII is all but the control characters.
+    if type(value) is str and value and value.isascii() and value.isprintable() and " " not in value:
+        return value.encode()
     return _encode(check_subject(field, value))
 
 
