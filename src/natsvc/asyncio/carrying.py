@@ -50,7 +50,12 @@ def deliver_one(
     loop: asyncio.AbstractEventLoop, context: contextvars.Context, receive: Receive, message: Delivery
 ) -> None:
     """Deliver one message."""
-    deliver_all(loop, context, iter([(receive, message)]))
+    if sys.version_info < (3, 12):
+        deliver_all(loop, context, iter([(receive, message)]))
+        return
+    task = asyncio.Task(_deliver_one(receive, message), loop=loop, context=context.copy(), eager_start=True)
+    if task.done() and not task.cancelled():
+        task.result()
 
 
 async def _deliver(deliveries: Iterator[tuple[Receive, Delivery]]) -> None:
@@ -64,3 +69,9 @@ async def _deliver(deliveries: Iterator[tuple[Receive, Delivery]]) -> None:
             return
         if cancelling():  # a handler has cancelled the task it ran in, and that must not hit another one
             return
+
+
+async def _deliver_one(receive: Receive, message: Delivery) -> None:
+    rest = receive(message)
+    if rest is not None:
+        await rest

@@ -27,6 +27,7 @@ import inspect
 import re
 import sys
 import types
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
 from typing import Any, TypeGuard, TypeVar
 
@@ -35,7 +36,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from natsvc.asyncio.carrying import Receive, deliver_one
+from natsvc.asyncio.carrying import Receive, deliver_all, deliver_one
 from natsvc.asyncio.link import Listener
 from natsvc.core import Reply
 from natsvc.core.replies import make_reply
@@ -134,7 +135,7 @@ class NatsPyLink:
             started = _begin(self._nc.subscribe(subject, queue=queue_group, cb=take))
             if started.done() and not started.cancelled() and started.exception() is None:
                 # Its task has not begun to wait for messages yet.
-                _HandOver.take_place(started.result(), deliver)
+                _HandOver.take_place(started.result(), self._context, receive)
         if started.done():
             try:
                 started.result()
@@ -299,36 +300,60 @@ def _has_outbox(nc: Client) -> bool:
 class _HandOver(asyncio.Queue[Msg]):
     """Takes the place of a subscription's queue, and hands over messages instead of keeping them.
 
-    Those that come after many in one turn of the event loop are kept, for the subscription's task, and those behind
-    them.
+    Of those that come in one turn of the event loop, the first is delivered at once, and the others together at the
+    turn's end. Those that come after many are kept, for the subscription's task, and those behind them.
     """
 
-    def __init__(self, subscription: Subscription, maxsize: int, deliver: Callable[[Delivery], None]) -> None:
+    def __init__(
+        self, subscription: Subscription, maxsize: int, context: contextvars.Context, receive: Receive
+    ) -> None:
         super().__init__(maxsize)
         self._subscription = subscription
-        self._deliver = deliver
+        self._context = context
+        self._receive = receive
         self._event_loop = asyncio.get_running_loop()
         self._in_a_row = 0
+        self._together: deque[Msg] = deque()
 
     @classmethod
-    def take_place(cls, subscription: Subscription, deliver: Callable[[Delivery], None]) -> None:
+    def take_place(cls, subscription: Subscription, context: contextvars.Context, receive: Receive) -> None:
         """Take the place of the queue that the subscription has, if it is what it is expected to be."""
         queue = getattr(subscription, "_pending_queue", None)
         if isinstance(queue, asyncio.Queue) and isinstance(getattr(subscription, "_pending_size", None), int):
-            subscription._pending_queue = cls(subscription, queue.maxsize, deliver)
+            subscription._pending_queue = cls(subscription, queue.maxsize, context, receive)
+
+    def qsize(self) -> int:
+        return super().qsize() + len(self._together)
 
     def put_nowait(self, item: Msg) -> None:
         if self._in_a_row >= _IN_A_ROW or not self.empty():
             super().put_nowait(item)
             return
-        if self._in_a_row == 0:
-            self._event_loop.call_soon(self._start_anew)
         self._in_a_row += 1
+        if self._in_a_row > 1:
+            self._together.append(item)
+            return
+        self._event_loop.call_soon(self._start_anew)
         self._subscription._pending_size -= len(item.data)
-        self._deliver(item)
+        deliver_one(self._event_loop, self._context, self._receive, item)
+
+    def get_nowait(self) -> Msg:
+        self._deliver_together()  # what the subscription's task takes has come after that
+        return super().get_nowait()
 
     def _start_anew(self) -> None:
         self._in_a_row = 0
+        self._deliver_together()
+
+    def _deliver_together(self) -> None:
+        if self._together:
+            deliver_all(self._event_loop, self._context, self._take())
+
+    def _take(self) -> Iterator[tuple[Receive, Msg]]:
+        while self._together:
+            msg = self._together.popleft()
+            self._subscription._pending_size -= len(msg.data)
+            yield self._receive, msg
 
 
 class _ErrorCallback:
