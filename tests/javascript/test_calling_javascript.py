@@ -1,0 +1,127 @@
+"""natsvc's ServiceClient, in every world, finds and calls a service of the JavaScript library."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from natsvc import EndpointInfo, EndpointStats, ServiceError, ServiceInfo, ServicePing, ServiceStats
+from tests.javascript.callers import Ask, caller
+from tests.javascript.conftest import JavaScriptService
+from tests.worlds import LIMIT, Connection, eventually
+
+pytestmark = pytest.mark.node
+
+ENDPOINTS = ["echo", "upper", "count", "fail", "break", "refuse"]
+
+
+@pytest.fixture
+def ask(connection: Connection) -> Ask:
+    return caller(connection)
+
+
+def stats_of(ask: Ask, service: JavaScriptService) -> dict[str, EndpointStats]:
+    """The stats of its endpoints, by their names."""
+    (stats,) = ask("stats", service.name, service.id, timeout=LIMIT)
+    return {endpoint.name: endpoint for endpoint in stats.endpoints}
+
+
+def test_it_answers_ping(ask: Ask, javascript_service: JavaScriptService) -> None:
+    name, id = javascript_service.name, javascript_service.id
+    expected = ServicePing(name=name, id=id, version="2.3.4", metadata={"language": "JavaScript"})
+    for given in [(), (name,), (name, id)]:
+        (ping,) = ask("ping", *given, timeout=LIMIT)
+        assert ping == expected
+        assert 0 < ping.round_trip < LIMIT
+
+
+def test_it_answers_info(ask: Ask, javascript_service: JavaScriptService) -> None:
+    name = javascript_service.name
+    (info,) = ask("info", name, limit=1, timeout=LIMIT)
+    assert info == ServiceInfo(
+        name=name,
+        id=javascript_service.id,
+        version="2.3.4",
+        description="Echoes, counts and fails",
+        metadata={"language": "JavaScript"},
+        endpoints=[
+            EndpointInfo(
+                name=endpoint,
+                subject=f"{name}.{endpoint}",
+                queue_group="upper-workers" if endpoint == "upper" else "q",
+                metadata={"schema": "any"} if endpoint == "echo" else {},
+            )
+            for endpoint in ENDPOINTS
+        ],
+    )
+
+
+def test_it_answers_stats(ask: Ask, javascript_service: JavaScriptService) -> None:
+    name = javascript_service.name
+    (stats,) = ask("stats", name, limit=1, timeout=LIMIT)
+    assert isinstance(stats, ServiceStats)
+    assert stats.started is not None
+    assert abs(dt.datetime.now(dt.UTC) - stats.started) < dt.timedelta(seconds=2 * LIMIT)
+    stats.started = None
+    assert stats == ServiceStats(
+        name=name,
+        id=javascript_service.id,
+        version="2.3.4",
+        metadata={"language": "JavaScript"},
+        endpoints=[
+            EndpointStats(
+                name=endpoint,
+                subject=f"{name}.{endpoint}",
+                queue_group="upper-workers" if endpoint == "upper" else "q",
+                data={"subject": f"{name}.{endpoint}", "tags": ["a", "ü"]},
+            )
+            for endpoint in ENDPOINTS
+        ],
+    )
+
+
+def test_it_echoes_data_and_headers(ask: Ask, javascript_service: JavaScriptService) -> None:
+    reply = ask("request", f"{javascript_service.name}.echo", "text ü", headers={"Trace": "17"}, timeout=LIMIT)
+    assert (reply.data, reply.headers["Trace"]) == ("text ü".encode(), "17")
+
+
+def test_of_several_replies_a_request_returns_the_first(ask: Ask, javascript_service: JavaScriptService) -> None:
+    assert ask("request", f"{javascript_service.name}.count", b"3", timeout=LIMIT).data == b"1"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "code", "description", "data"),
+    [
+        ("fail", "422", "not today", b""),
+        ("break", "500", "an unexpected state", b""),
+        ("refuse", "404", "no such user", b"more about it"),
+    ],
+)
+def test_its_errors_are_raised(
+    ask: Ask, javascript_service: JavaScriptService, endpoint: str, code: str, description: str, data: bytes
+) -> None:
+    with pytest.raises(ServiceError) as caught:
+        ask("request", f"{javascript_service.name}.{endpoint}", timeout=LIMIT)
+    assert (caught.value.code, caught.value.description, caught.value.data) == (code, description, data)
+
+
+def test_its_stats_count_requests_and_errors(ask: Ask, javascript_service: JavaScriptService) -> None:
+    name = javascript_service.name
+    for number in range(5):
+        ask("request", f"{name}.echo", b"%d" % number, timeout=LIMIT)
+        assert ask("request", f"{name}.upper", f"a{number}", timeout=LIMIT).data == b"A%d" % number
+    for _ in range(2):
+        with pytest.raises(ServiceError):
+            ask("request", f"{name}.fail", timeout=LIMIT)
+    # An iterator counts a request when it is asked for the next one, after the reply.
+    eventually(lambda: stats_of(ask, javascript_service)["upper"].num_requests == 5)
+    counted = stats_of(ask, javascript_service)
+    assert {endpoint: (one.num_requests, one.num_errors) for endpoint, one in counted.items()} == {
+        **dict.fromkeys(ENDPOINTS, (0, 0)),
+        "echo": (5, 0),
+        "upper": (5, 0),
+        "fail": (2, 2),
+    }
+    assert "not today" in counted["fail"].last_error
+    assert counted["echo"].last_error == ""
