@@ -111,9 +111,9 @@ def test_its_stats_count_requests_and_errors(ask: Ask, javascript_service: JavaS
     for number in range(5):
         ask("request", f"{name}.echo", b"%d" % number, timeout=LIMIT)
         assert ask("request", f"{name}.upper", f"a{number}", timeout=LIMIT).data == b"A%d" % number
-    for _ in range(2):
+    for endpoint in ("fail", "fail", "break"):
         with pytest.raises(ServiceError):
-            ask("request", f"{name}.fail", timeout=LIMIT)
+            ask("request", f"{name}.{endpoint}", timeout=LIMIT)
     # An iterator counts a request when it is asked for the next one, after the reply.
     eventually(lambda: stats_of(ask, javascript_service)["upper"].num_requests == 5)
     counted = stats_of(ask, javascript_service)
@@ -122,6 +122,20 @@ def test_its_stats_count_requests_and_errors(ask: Ask, javascript_service: JavaS
         "echo": (5, 0),
         "upper": (5, 0),
         "fail": (2, 2),
+        "break": (1, 1),
     }
-    assert "not today" in counted["fail"].last_error
-    assert counted["echo"].last_error == ""
+    # Its averages may have a fraction.
+    assert all(type(one.average_processing_time) is int for one in counted.values())
+
+
+def test_what_its_stats_say_differs_in_what_the_documentation_names(
+    ask: Ask, javascript_service: JavaScriptService
+) -> None:
+    name = javascript_service.name
+    for endpoint in ("fail", "refuse"):
+        with pytest.raises(ServiceError):
+            ask("request", f"{name}.{endpoint}", timeout=LIMIT)
+    counted = stats_of(ask, javascript_service)
+    assert counted["fail"].last_error == "not today"
+    assert (counted["refuse"].num_requests, counted["refuse"].num_errors) == (1, 0)
+    assert [one.processing_time % 1_000_000 for one in counted.values()] == [0] * len(ENDPOINTS)
