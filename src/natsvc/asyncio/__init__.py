@@ -14,6 +14,7 @@ from natsvc import *  # noqa: F403
 from natsvc import __all__ as _shared
 from natsvc.asyncio.client import ServiceClient
 from natsvc.asyncio.connection import Connection, Subscription, connect
+from natsvc.asyncio.replies import Replies
 from natsvc.asyncio.request import BlockingRequest, Request
 from natsvc.asyncio.service import Group, Service, add_service
 
@@ -22,6 +23,7 @@ __all__ = [
     "BlockingRequest",
     "Connection",
     "Group",
+    "Replies",
     "Request",
     "Service",
     "ServiceClient",

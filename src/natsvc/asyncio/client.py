@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 
 from natsvc.asyncio.link import caller
+from natsvc.asyncio.replies import Replies
 from natsvc.core import (
     DEFAULT_PREFIX,
     GATHER_STALL,
@@ -15,6 +16,7 @@ from natsvc.core import (
     REQUEST_TIMEOUT,
     Answer,
     Gathering,
+    ReplyStream,
     ServiceInfo,
     ServicePing,
     ServiceStats,
@@ -162,6 +164,57 @@ class ServiceClient:
         seconds = check_duration("timeout", timeout, REQUEST_TIMEOUT)
         return checked_reply(await self._caller.request(subject, data, seconds, headers))
 
+    def request_many(
+        self,
+        subject: str,
+        data: Data = b"",
+        *,
+        timeout: float | None = REQUEST_TIMEOUT,
+        stall: float | None = None,
+        limit: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Replies:
+        """Send a request, and iterate over its replies: one service may send many, many services may send one each.
+
+        ```python
+        async for reply in client.request_many("orders.list"):
+            print(reply.data)
+        ```
+
+        They end after `timeout`, or when for `stall` no further reply has come, or when there are `limit` replies, or
+        with an empty message, which is not one of them, whichever is first (ADR-47, "Request Many"). The times count
+        from the sending and the arrival, however long the caller works on a reply. An error reply ends them, too: it is
+        raised when the replies before it have been taken.
+
+        It is sent when the first reply is asked for, or when the block is entered: `async with` ends it reliably where
+        the loop is left early. See [Replies][natsvc.asyncio.Replies].
+
+        Args:
+            subject: The subject of an endpoint, or of several.
+            data: The body: bytes, or text, sent as UTF-8.
+            timeout: Seconds that all of it may take.
+            stall: Seconds to wait for the next reply, once there is one. Default: until the timeout, for a pause is not
+                the end.
+            limit: How many replies are enough. Default: no number is.
+            headers: Headers of the request.
+
+        Raises:
+            ConfigError: The timeout, the stall or the limit breaks a rule; at once. What else there is, is raised in
+                the iteration, and leaves the connection usable.
+            ServiceError: A service has answered with an error (ADR-32, "Error Handling").
+            NoRespondersError: Nobody is subscribed to the subject.
+            RequestTimeoutError: Nothing came within the timeout. If something came, the timeout is an end like others.
+            SlowConsumerError: More replies came, and waited to be taken, than are kept.
+            PermissionsError: The server lets this user not ask, or get answers.
+            SubjectError: The subject can't be published to.
+            HeaderError: A header can't be sent.
+            MaxPayloadError: Headers and data are more than the server takes.
+            ConnectionClosedError: The connection is closed, or was while replies came in.
+        """
+        backlog = self._caller.backlog(subject)
+        stream = ReplyStream.of(subject, backlog, timeout=timeout, stall=stall, limit=limit)
+        return Replies(self._caller, stream, data, headers)
+
     async def _gather(
         self,
         kind: type[Answer],
@@ -184,7 +237,7 @@ class ServiceClient:
             gathering.failed(error)
             changed.set()
 
-        with self._caller.collect(gathering.subject, receive, fail):
+        with self._caller.collect(gathering.subject, b"", None, receive, fail):
             while not gathering.is_over:
                 changed.clear()
                 with contextlib.suppress(TimeoutError):

@@ -19,6 +19,7 @@ from natsvc.asyncio.driver import WRITE_SIZE
 from natsvc.core import Reply
 from natsvc.errors import PermissionsError
 from natsvc.message import Data, Delivery, Message
+from natsvc.wire.backlog import Backlog
 from natsvc.wire.connection import SubscriptionState
 
 __all__ = ["Caller", "Link", "Listener", "caller", "link"]
@@ -92,19 +93,30 @@ class Caller(Protocol):
         """
         ...
 
+    def backlog(self, subject: str) -> Backlog:
+        """Return what the answers to a request to this subject can wait in until they are taken."""
+        ...
+
     def collect(
-        self, subject: str, receive: Callable[[Delivery], None], fail: Callable[[BaseException], None]
+        self,
+        subject: str,
+        data: Data,
+        headers: Mapping[str, str] | None,
+        receive: Callable[[Delivery], None],
+        fail: Callable[[BaseException], None],
     ) -> AbstractContextManager[None]:
-        """Publish an empty request, and deliver all answers while the block lasts.
+        """Publish a request, and deliver all answers while the block lasts.
 
         Neither entering nor leaving it waits, so there is no moment at which a cancellation could leave a subscription
         behind. An answer that says that there are no responders is delivered like any other.
 
         Args:
             subject: The subject.
+            data: The body.
+            headers: The headers.
             receive: What the answers go to, in order.
-            fail: What is told, after entering, that no answer can come, because the server has refused the request or
-                the subscription, or the connection is closed; with that error. It may be told more than once.
+            fail: What is told that no answer can come, because the server has refused the request or the subscription,
+                or the connection is closed; with that error. It may be told more than once.
 
         Raises:
             NatsvcError: The request can't be sent.
@@ -238,11 +250,21 @@ class ConnectionCaller:
         """Publish a request, and return the first answer, whatever it says."""
         return await self._connection.request(subject, data, timeout=timeout, headers=headers)
 
+    def backlog(self, subject: str) -> Backlog:
+        """Return what the answers to a request to this subject can wait in until they are taken."""
+        options = self._connection._options
+        return Backlog(subject, options.max_pending_messages, options.max_pending_bytes)
+
     @contextlib.contextmanager
     def collect(
-        self, subject: str, receive: Callable[[Delivery], None], fail: Callable[[BaseException], None]
+        self,
+        subject: str,
+        data: Data,
+        headers: Mapping[str, str] | None,
+        receive: Callable[[Delivery], None],
+        fail: Callable[[BaseException], None],
     ) -> Iterator[None]:
-        """Publish an empty request, and deliver all answers while the block lasts."""
+        """Publish a request, and deliver all answers while the block lasts."""
         driver, state = self._driver, self._state
 
         def ended(error: BaseException | None) -> None:
@@ -257,7 +279,7 @@ class ConnectionCaller:
         listener = Listener(fail, fail, take_error, _at_once)
         driver.listeners.append(listener)
         try:
-            state.publish(subject, b"", inbox)
+            state.publish(subject, data, inbox, headers)
             driver.send()
             yield
         finally:

@@ -54,7 +54,9 @@ from natsvc.errors import (
 from natsvc.headers import Headers
 from natsvc.message import Data, Delivery, Message
 from natsvc.wire import commands
+from natsvc.wire.backlog import Backlog
 from natsvc.wire.commands import check_subject
+from natsvc.wire.options import MAX_PENDING_BYTES, MAX_PENDING_MESSAGES
 
 __all__ = ["NatsPyCaller", "NatsPyLink", "is_client"]
 
@@ -183,12 +185,8 @@ class NatsPyLink:
         return None
 
     async def _publish(self, reply: Reply) -> None:
-        headers = reply.headers
         try:
-            if headers is None:
-                await self._nc.publish(reply.subject, reply.data)
-            else:
-                await self._nc.publish(reply.subject, reply.data, headers=_RepeatableHeaders(headers))
+            await self._nc.publish(reply.subject, reply.data, headers=_sendable(reply))
         except (nats.errors.Error, UnicodeEncodeError) as error:
             raise _translated(error) from error
 
@@ -388,6 +386,11 @@ class _RepeatableHeaders(dict[str, str]):
         return list(self._headers.pairs())
 
 
+def _sendable(message: Reply) -> _RepeatableHeaders | None:
+    """Return a message's headers as nats-py sends them."""
+    return None if message.headers is None else _RepeatableHeaders(message.headers)
+
+
 def _translated(error: Exception) -> NatsvcError:
     """Return natsvc's exception for one of nats-py, so that whoever catches it needs not know which client it was."""
     if isinstance(error, (nats.errors.ConnectionClosedError, nats.errors.ConnectionDrainingError)):
@@ -475,10 +478,7 @@ class NatsPyCaller:
 
     async def request(self, subject: str, data: Data, timeout: float, headers: Mapping[str, str] | None) -> Message:
         """Publish a request, and return the first answer, whatever it says."""
-        _check_usable(self._nc)
-        check_subject("subject", subject)
-        request = make_reply(subject, data, headers, self._nc.max_payload)
-        self._check_line(subject, len(request.block), len(request.data))
+        request = self._checked(subject, data, headers)
         answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
         # In a task of its own: where nats-py waits for room, it takes no note of a cancellation.
         asking = _begin(
@@ -486,7 +486,7 @@ class NatsPyCaller:
                 subject,
                 request.data,
                 timeout,
-                headers=None if request.headers is None else _RepeatableHeaders(request.headers),
+                headers=_sendable(request),
             )
         )
         asking.add_done_callback(functools.partial(_hand_over, answer))
@@ -502,13 +502,21 @@ class NatsPyCaller:
         finally:
             asking.cancel()
 
+    def backlog(self, subject: str) -> Backlog:
+        """Return what the answers to a request to this subject can wait in until they are taken."""
+        return Backlog(subject, MAX_PENDING_MESSAGES, MAX_PENDING_BYTES)
+
     @contextlib.contextmanager
     def collect(
-        self, subject: str, receive: Callable[[Delivery], None], fail: Callable[[BaseException], None]
+        self,
+        subject: str,
+        data: Data,
+        headers: Mapping[str, str] | None,
+        receive: Callable[[Delivery], None],
+        fail: Callable[[BaseException], None],
     ) -> Iterator[None]:
-        """Publish an empty request, and deliver all answers while the block lasts."""
-        _check_usable(self._nc)
-        self._check_line(subject, 0, 0)
+        """Publish a request, and deliver all answers while the block lasts."""
+        request = self._checked(subject, data, headers)
         nc = self._nc
         inbox = nc.new_inbox()
 
@@ -528,7 +536,7 @@ class NatsPyCaller:
         errors = _errors_of(nc)
         errors.add(take_error)
         started = _begin(nc.subscribe(inbox, cb=deliver))
-        publishing = _begin(nc.publish(subject, b"", reply=inbox))
+        publishing = _begin(nc.publish(subject, request.data, reply=inbox, headers=_sendable(request)))
         publishing.add_done_callback(take_outcome)
         try:
             with self._told_of_the_end(fail):
@@ -537,12 +545,18 @@ class NatsPyCaller:
             errors.discard(take_error)
             _begin(_unsubscribe(nc, started))
 
-    def _check_line(self, subject: str, header_size: int, data_size: int) -> None:
-        """Check the length of the command, for which the server would close the connection and nats-py doesn't look."""
-        line = f"{subject} {self._nc.new_inbox()} {header_size} {header_size + data_size}"
+    def _checked(self, subject: str, data: Data, headers: Mapping[str, str] | None) -> Reply:
+        """Return a request, without its reply subject, if it can be sent."""
+        _check_usable(self._nc)
+        check_subject("subject", subject)
+        request = make_reply(subject, data, headers, self._nc.max_payload)
+        # The server closes the connection when a command is too long, and nats-py doesn't look.
+        header_size = len(request.block)
+        line = f"{subject} {self._nc.new_inbox()} {header_size} {header_size + len(request.data)}"
         size = len(line.encode("utf-8", "surrogateescape")) + _TOKEN_LENGTH
         if size > MAX_CONTROL_LINE:
             raise MaxPayloadError(size, MAX_CONTROL_LINE, "command line")
+        return request
 
     @contextlib.contextmanager
     def _told_of_the_end(self, fail: Callable[[BaseException], None]) -> Iterator[None]:

@@ -19,6 +19,7 @@ from natsvc.core.config import (
 )
 from natsvc.core.control import ControlState
 from natsvc.core.definition import GroupDefinition, ServiceDefinition, definition_of
+from natsvc.core.ending import EndingReason
 from natsvc.core.endpoint import EndpointState
 from natsvc.core.gathering import GATHER_STALL, GATHER_TIMEOUT, Answer, Gathering
 from natsvc.core.handlers import ErrorCodes, compose, is_async, with_error_handling
@@ -37,6 +38,7 @@ from natsvc.core.replies import ERROR_CODE_HEADER, ERROR_HEADER, Data, Reply, Re
 from natsvc.core.request import BaseRequest, RequestState, current_request
 from natsvc.core.scope import Endpoint, Scope
 from natsvc.core.service import STOP_TIMEOUT, Lifecycle, ServiceState
+from natsvc.core.streaming import ReplyStream
 from natsvc.core.subjects import DEFAULT_PREFIX, ServiceVerb, control_subject
 from natsvc.core.view import ServiceView
 
@@ -59,6 +61,7 @@ __all__ = [
     "ControlState",
     "Data",
     "Done",
+    "EndingReason",
     "Endpoint",
     "EndpointConfig",
     "EndpointInfo",
@@ -74,6 +77,7 @@ __all__ = [
     "NoQueueGroup",
     "Reply",
     "ReplyHeaders",
+    "ReplyStream",
     "RequestState",
     "Scope",
     "ServiceConfig",

@@ -1,7 +1,7 @@
 """Asks services for PING, INFO or STATS, and gathers what they answer.
 
-Nobody knows how many will answer, so the end is a matter of time: a gathering is over after its timeout, when for a
-while nothing more has come, when it has as many answers as were asked for, or when nobody is there to give one.
+All kinds of programs answer on control subjects, so what is no answer is skipped: it must not cost the others theirs.
+And to ask whether somebody is there is no mistake where nobody is: then there is no answer, at once.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import json
 import logging
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from natsvc.core.calling import check_duration, service_error
+from natsvc.core.calling import service_error
+from natsvc.core.ending import Ending, check_limit, nanoseconds
 from natsvc.core.models import ServiceInfo, ServicePing, ServiceStats
 from natsvc.core.subjects import ServiceVerb, control_subject
-from natsvc.errors import ConfigError
 from natsvc.message import Message
 
 if TYPE_CHECKING:
@@ -37,10 +37,8 @@ _VERBS = {ServicePing: ServiceVerb.PING, ServiceInfo: ServiceVerb.INFO, ServiceS
 _logger = logging.getLogger("natsvc.client")
 
 
-class Gathering(Generic[Answer]):
+class Gathering(Ending, Generic[Answer]):
     """The answers to one question, while they come in.
-
-    Times are nanoseconds of any clock that only goes forward.
 
     Args:
         kind: The model of the answers; what is something else is skipped and logged.
@@ -53,25 +51,19 @@ class Gathering(Generic[Answer]):
     Attributes:
         subject: Where to publish the question, with a reply subject whose messages go to `received`.
         answers: What has come, in the order in which it came.
-        deadline: When to call `wake`, unless something comes before; each answer can move it, either way.
-        is_over: Whether there is nothing more to wait for.
     """
 
-    __slots__ = ("_began", "_end", "_error", "_kind", "_limit", "_stall", "answers", "deadline", "is_over", "subject")
+    __slots__ = ("_began", "_kind", "answers", "subject")
 
     def __init__(
         self, kind: type[Answer], subject: str, *, timeout_ns: int, stall_ns: int, limit: int | None, now: int
     ) -> None:
+        super().__init__(timeout_ns=timeout_ns, stall_ns=stall_ns, limit=limit)
         self.subject = subject
         self.answers: list[Answer] = []
-        self.deadline = now + timeout_ns
-        self.is_over = False
         self._kind: type[Answer] = kind
         self._began = now
-        self._end = self.deadline
-        self._stall = stall_ns
-        self._limit = limit
-        self._error: BaseException | None = None
+        self.begin(now)
 
     @classmethod
     def of(
@@ -102,16 +94,12 @@ class Gathering(Generic[Answer]):
             ConfigError: A value breaks a rule, or an id comes without a name.
         """
         subject = control_subject(_VERBS[kind], name, id, prefix)
-        if limit is None:
-            limit = None if id is None else 1
-        elif isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise ConfigError("limit", limit, "must be a whole number, 1 or more")
         return cls(
             kind,
             subject,
-            timeout_ns=_nanoseconds(check_duration("timeout", timeout, GATHER_TIMEOUT)),
-            stall_ns=_nanoseconds(check_duration("stall", stall, GATHER_STALL)),
-            limit=limit,
+            timeout_ns=nanoseconds("timeout", timeout, GATHER_TIMEOUT),
+            stall_ns=nanoseconds("stall", stall, GATHER_STALL),
+            limit=1 if limit is None and id is not None else check_limit(limit),
             now=now,
         )
 
@@ -129,19 +117,7 @@ class Gathering(Generic[Answer]):
         if isinstance(answer, ServicePing):
             answer.round_trip = (now - self._began) / 1e9
         self.answers.append(answer)
-        self.deadline = min(self._end, now + self._stall)
-        self.is_over = len(self.answers) == self._limit
-
-    def wake(self, now: int) -> None:
-        """Take note of the time; what has come late, but before this, counts."""
-        if now >= self.deadline:
-            self.is_over = True
-
-    def failed(self, error: BaseException) -> None:
-        """Take note that no answer can come any more; of a gathering that is over, nothing happens."""
-        if not self.is_over:
-            self._error = error
-            self.is_over = True
+        self._answered(now)
 
     def result(self) -> list[Answer]:
         """Return the answers, or raise what it has failed with."""
@@ -158,7 +134,3 @@ class Gathering(Generic[Answer]):
                 refused = error
         _logger.warning("an answer to %s was skipped: %s", self.subject, refused)
         return None
-
-
-def _nanoseconds(seconds: float) -> int:
-    return round(seconds * 1_000_000_000)

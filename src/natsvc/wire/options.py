@@ -16,7 +16,16 @@ from urllib.parse import unquote_to_bytes
 from natsvc.errors import ConfigError
 from natsvc.wire.auth import HIDDEN, check_seed, load_nkeys, parse_creds
 
-__all__ = ["DEFAULT_PORT", "FLUSH_TIMEOUT", "ConnectOptions", "ServerAddress", "discovered_server", "parse_servers"]
+__all__ = [
+    "DEFAULT_PORT",
+    "FLUSH_TIMEOUT",
+    "MAX_PENDING_BYTES",
+    "MAX_PENDING_MESSAGES",
+    "ConnectOptions",
+    "ServerAddress",
+    "discovered_server",
+    "parse_servers",
+]
 
 DEFAULT_PORT = 4222
 """Where a NATS server listens when nobody says otherwise."""
@@ -26,6 +35,12 @@ FLUSH_TIMEOUT = 10.0
 
 FAILED_LEAVE_TIMEOUT = 5.0
 """Seconds that leaving the block around a connection may take when it is left by an exception."""
+
+MAX_PENDING_MESSAGES = 65_536
+"""The most messages that wait to be taken, unless the user says otherwise."""
+
+MAX_PENDING_BYTES = 64 * 1024 * 1024
+"""The most bytes that they may have, unless the user says otherwise."""
 
 MAX_SECONDS = 1_000_000_000
 """The longest time that an option may be, some thirty years."""
@@ -208,8 +223,8 @@ class ConnectOptions:
     no_echo: bool = False
     reconnect_buffer: int = 8 * 1024 * 1024
     max_inbound_payload: int = 64 * 1024 * 1024
-    max_pending_messages: int = 65_536
-    max_pending_bytes: int = 64 * 1024 * 1024
+    max_pending_messages: int = MAX_PENDING_MESSAGES
+    max_pending_bytes: int = MAX_PENDING_BYTES
     drain_timeout: float = 30.0
 
     def __post_init__(self) -> None:
