@@ -24,7 +24,7 @@ ONLY_IN: dict[str, set[str]] = {
 }
 """Names that not every front-end has."""
 
-CLASSES = ["Connection", "Subscription", "Service", "Group", "Request", "ServiceClient"]
+CLASSES = ["Connection", "Subscription", "Service", "Group", "Request", "Replies", "ServiceClient"]
 
 SPECIAL = {
     "asyncio": {"__aenter__", "__aexit__", "__await__", "__aiter__", "__anext__"},
@@ -94,7 +94,7 @@ def test_only_sync_is_not_async(name: str) -> None:
             assert inspect.iscoroutinefunction(method) == expected, f"{cls}.{member}"
 
 
-@pytest.mark.parametrize("cls", ["Connection", "Subscription", "Service"])
+@pytest.mark.parametrize("cls", ["Connection", "Subscription", "Replies", "Service"])
 @pytest.mark.parametrize("name", FRONT_ENDS)
 def test_blocks_and_iterators_are_those_of_the_world(name: str, cls: str) -> None:
     methods = set(dir(getattr(FRONT_ENDS[name], cls)))

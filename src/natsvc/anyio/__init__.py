@@ -16,6 +16,7 @@ from natsvc import *  # noqa: F403
 from natsvc import __all__ as _shared
 from natsvc.anyio.client import ServiceClient
 from natsvc.anyio.connection import Connection, Subscription, connect
+from natsvc.anyio.replies import Replies
 from natsvc.anyio.request import BlockingRequest, Request
 from natsvc.anyio.service import Group, Service, add_service
 
@@ -24,6 +25,7 @@ __all__ = [
     "BlockingRequest",
     "Connection",
     "Group",
+    "Replies",
     "Request",
     "Service",
     "ServiceClient",

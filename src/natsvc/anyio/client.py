@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Generic
 
 import anyio
 
+from natsvc.anyio.collecting import collect
 from natsvc.anyio.connection import Connection
-from natsvc.anyio.driver import Driver
+from natsvc.anyio.replies import Replies
 from natsvc.anyio.timer import clock
 from natsvc.connecting import require_own
 from natsvc.core import (
@@ -19,6 +19,7 @@ from natsvc.core import (
     REQUEST_TIMEOUT,
     Answer,
     Gathering,
+    ReplyStream,
     ServiceInfo,
     ServicePing,
     ServiceStats,
@@ -27,8 +28,8 @@ from natsvc.core import (
     checked_reply,
     control_subject,
 )
-from natsvc.errors import PermissionsError
 from natsvc.message import Data, Message
+from natsvc.wire.backlog import Backlog
 
 __all__ = ["ServiceClient"]
 
@@ -166,6 +167,58 @@ class ServiceClient:
         seconds = check_duration("timeout", timeout, REQUEST_TIMEOUT)
         return checked_reply(await self._connection.request(subject, data, timeout=seconds, headers=headers))
 
+    def request_many(
+        self,
+        subject: str,
+        data: Data = b"",
+        *,
+        timeout: float | None = REQUEST_TIMEOUT,
+        stall: float | None = None,
+        limit: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Replies:
+        """Send a request, and iterate over its replies: one service may send many, many services may send one each.
+
+        ```python
+        async for reply in client.request_many("orders.list"):
+            print(reply.data)
+        ```
+
+        They end after `timeout`, or when for `stall` no further reply has come, or when there are `limit` replies, or
+        with an empty message, which is not one of them, whichever is first (ADR-47, "Request Many"). The times count
+        from the sending and the arrival, however long the caller works on a reply. An error reply ends them, too: it is
+        raised when the replies before it have been taken.
+
+        It is sent when the first reply is asked for, or when the block is entered: `async with` ends it reliably where
+        the loop is left early. See [Replies][natsvc.anyio.Replies].
+
+        Args:
+            subject: The subject of an endpoint, or of several.
+            data: The body: bytes, or text, sent as UTF-8.
+            timeout: Seconds that all of it may take.
+            stall: Seconds to wait for the next reply, once there is one. Default: until the timeout, for a pause is not
+                the end.
+            limit: How many replies are enough. Default: no number is.
+            headers: Headers of the request.
+
+        Raises:
+            ConfigError: The timeout, the stall or the limit breaks a rule; at once. What else there is, is raised in
+                the iteration, and leaves the connection usable.
+            ServiceError: A service has answered with an error (ADR-32, "Error Handling").
+            NoRespondersError: Nobody is subscribed to the subject.
+            RequestTimeoutError: Nothing came within the timeout. If something came, the timeout is an end like others.
+            SlowConsumerError: More replies came, and waited to be taken, than are kept.
+            PermissionsError: The server lets this user not ask, or get answers.
+            SubjectError: The subject can't be published to.
+            HeaderError: A header can't be sent.
+            MaxPayloadError: Headers and data are more than the server takes.
+            ConnectionClosedError: The connection is closed, or was while replies came in.
+        """
+        options = self._connection._options
+        backlog = Backlog(subject, options.max_pending_messages, options.max_pending_bytes)
+        stream = ReplyStream.of(subject, backlog, timeout=timeout, stall=stall, limit=limit)
+        return Replies(self._connection._driver, stream, data, headers)
+
     async def _gather(
         self,
         kind: type[Answer],
@@ -178,7 +231,9 @@ class ServiceClient:
         gathering = Gathering.of(
             kind, name, id, prefix=self._prefix, timeout=timeout, stall=stall, limit=limit, now=clock()
         )
-        with _collected(self._connection._driver, gathering) as collecting:
+        collecting = _Collecting(gathering)
+        driver = self._connection._driver
+        with collect(driver, gathering.subject, b"", None, collecting.receive, collecting.fail):
             while not gathering.is_over:
                 with anyio.move_on_after((gathering.deadline - clock()) / 1e9):
                     await collecting.changes()
@@ -187,15 +242,9 @@ class ServiceClient:
 
 
 class _Collecting(Generic[Answer]):
-    """Puts the answers that a connection receives into a gathering, and what tells that none can come.
+    """Puts into a gathering what a connection delivers, and tells whoever waits for it."""
 
-    Args:
-        driver: What runs the connection.
-        gathering: What the answers go to.
-    """
-
-    def __init__(self, driver: Driver, gathering: Gathering[Answer]) -> None:
-        self._driver = driver
+    def __init__(self, gathering: Gathering[Answer]) -> None:
         self._gathering: Gathering[Answer] = gathering
         self._changed = anyio.Event()
 
@@ -209,42 +258,7 @@ class _Collecting(Generic[Answer]):
         self._gathering.received(message, clock())
         self._changed.set()
 
-    def ended(self, error: BaseException | None) -> None:
-        """The subscription has ended."""
-        self.connection_closed(error or self._driver.state.closed_error())
-
-    def connection_closed(self, error: BaseException) -> None:
-        """The connection is closed for good."""
+    def fail(self, error: BaseException) -> None:
+        """Take note that no answer can come."""
         self._gathering.failed(error)
         self._changed.set()
-
-    def connection_error(self, error: BaseException) -> None:
-        """The server has refused something; perhaps the question."""
-        asked = self._gathering.subject
-        if isinstance(error, PermissionsError) and error.subject == asked and error.operation == "publish":
-            self.connection_closed(error)
-
-    async def drain(self) -> None:
-        """Let the connection be drained: what has been asked is answered before it closes, or never."""
-
-
-@contextlib.contextmanager
-def _collected(driver: Driver, gathering: Gathering[Answer]) -> Iterator[_Collecting[Answer]]:
-    """Ask, and collect the answers while the block lasts.
-
-    Neither entering nor leaving it waits, so there is no moment at which a cancellation could leave a subscription
-    behind.
-    """
-    state = driver.state
-    collecting = _Collecting(driver, gathering)
-    inbox = state.new_inbox()
-    subscription = state.subscribe(inbox, "", collecting.receive, collecting.ended)
-    driver.listeners.append(collecting)
-    try:
-        state.publish(gathering.subject, b"", inbox)
-        driver.send()
-        yield collecting
-    finally:
-        driver.listeners.remove(collecting)
-        state.forget(subscription)
-        driver.send()

@@ -121,10 +121,6 @@ class ReplyStream(Ending):
         return message
 
     def close(self) -> None:
-        """Nobody wants any more: forget the replies that nobody has taken, and what has ended it if that is an error.
-
-        Again: no effect.
-        """
+        """Nobody wants any more: forget the replies that nobody has taken. Again: no effect."""
         self.is_over = True
-        self._error = None
         self._queue.clear()

@@ -14,6 +14,7 @@ from natsvc import *  # noqa: F403
 from natsvc import __all__ as _shared
 from natsvc.sync.client import ServiceClient
 from natsvc.sync.connection import Connection, Subscription, connect
+from natsvc.sync.replies import Replies
 from natsvc.sync.request import Request
 from natsvc.sync.service import Group, Service, add_service
 
@@ -21,6 +22,7 @@ __all__ = [
     *_shared,
     "Connection",
     "Group",
+    "Replies",
     "Request",
     "Service",
     "ServiceClient",

@@ -14,6 +14,7 @@ from natsvc.core import (
     REQUEST_TIMEOUT,
     Answer,
     Gathering,
+    ReplyStream,
     ServiceInfo,
     ServicePing,
     ServiceStats,
@@ -22,10 +23,11 @@ from natsvc.core import (
     checked_reply,
     control_subject,
 )
-from natsvc.errors import PermissionsError
 from natsvc.message import Data, Delivery, Message
+from natsvc.sync.collecting import collect
 from natsvc.sync.connection import Connection
-from natsvc.sync.driver import Listener
+from natsvc.sync.replies import Replies
+from natsvc.wire.backlog import Backlog
 
 __all__ = ["ServiceClient"]
 
@@ -166,6 +168,58 @@ class ServiceClient:
         seconds = check_duration("timeout", timeout, REQUEST_TIMEOUT)
         return checked_reply(self._connection.request(subject, data, timeout=seconds, headers=headers))
 
+    def request_many(
+        self,
+        subject: str,
+        data: Data = b"",
+        *,
+        timeout: float | None = REQUEST_TIMEOUT,
+        stall: float | None = None,
+        limit: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Replies:
+        """Send a request, and iterate over its replies: one service may send many, many services may send one each.
+
+        ```python
+        for reply in client.request_many("orders.list"):
+            print(reply.data)
+        ```
+
+        They end after `timeout`, or when for `stall` no further reply has come, or when there are `limit` replies, or
+        with an empty message, which is not one of them, whichever is first (ADR-47, "Request Many"). The times count
+        from the sending and the arrival, however long the caller works on a reply. An error reply ends them, too: it is
+        raised when the replies before it have been taken.
+
+        It is sent when the first reply is asked for, or when the block is entered: `with` ends it reliably where
+        the loop is left early. See [Replies][natsvc.sync.Replies].
+
+        Args:
+            subject: The subject of an endpoint, or of several.
+            data: The body: bytes, or text, sent as UTF-8.
+            timeout: Seconds that all of it may take.
+            stall: Seconds to wait for the next reply, once there is one. Default: until the timeout, for a pause is not
+                the end.
+            limit: How many replies are enough. Default: no number is.
+            headers: Headers of the request.
+
+        Raises:
+            ConfigError: The timeout, the stall or the limit breaks a rule; at once. What else there is, is raised in
+                the iteration, and leaves the connection usable.
+            ServiceError: A service has answered with an error (ADR-32, "Error Handling").
+            NoRespondersError: Nobody is subscribed to the subject.
+            RequestTimeoutError: Nothing came within the timeout. If something came, the timeout is an end like others.
+            SlowConsumerError: More replies came, and waited to be taken, than are kept.
+            PermissionsError: The server lets this user not ask, or get answers.
+            SubjectError: The subject can't be published to.
+            HeaderError: A header can't be sent.
+            MaxPayloadError: Headers and data are more than the server takes.
+            ConnectionClosedError: The connection is closed, or was while replies came in.
+        """
+        options = self._connection._options
+        backlog = Backlog(subject, options.max_pending_messages, options.max_pending_bytes)
+        stream = ReplyStream.of(subject, backlog, timeout=timeout, stall=stall, limit=limit)
+        return Replies(self._connection._driver, stream, data, headers)
+
     def _gather(
         self,
         kind: type[Answer],
@@ -179,43 +233,24 @@ class ServiceClient:
             kind, name, id, prefix=self._prefix, timeout=timeout, stall=stall, limit=limit, now=_clock()
         )
         arrived: queue.SimpleQueue[tuple[Delivery, int] | BaseException] = queue.SimpleQueue()
-        driver, state = self._connection._driver, self._connection._state
+        driver = self._connection._driver
 
         def receive(delivery: Delivery) -> None:
             arrived.put((delivery, _clock()))
 
-        def ended(error: BaseException | None) -> None:
-            arrived.put(error or state.closed_error())
-
-        def take_error(error: BaseException) -> None:
-            if isinstance(error, PermissionsError) and (error.operation, error.subject) == (
-                "publish",
-                gathering.subject,
-            ):
-                arrived.put(error)
-
-        listener = Listener(connection_closed=arrived.put, connection_error=take_error)
-        with driver.lock:
-            inbox = state.new_inbox()
-            subscription = state.subscribe(inbox, "", receive, ended)
-            driver.listeners.append(listener)
         try:
-            with driver.lock:
-                state.publish(gathering.subject, b"", inbox)
-            driver.write()
-            while not gathering.is_over:
-                try:
-                    came = arrived.get(timeout=max(0.0, (gathering.deadline - _clock()) / 1e9))
-                except queue.Empty:
-                    gathering.wake(_clock())
-                    continue
-                if isinstance(came, BaseException):
-                    gathering.failed(came)
-                else:
-                    gathering.received(*came)
+            with collect(driver, gathering.subject, b"", None, receive, arrived.put):
+                driver.write()
+                while not gathering.is_over:
+                    try:
+                        came = arrived.get(timeout=max(0.0, (gathering.deadline - _clock()) / 1e9))
+                    except queue.Empty:
+                        gathering.wake(_clock())
+                        continue
+                    if isinstance(came, BaseException):
+                        gathering.failed(came)
+                    else:
+                        gathering.received(*came)
         finally:
-            with driver.lock:
-                driver.listeners.remove(listener)
-                state.forget(subscription)
             driver.write()
         return gathering.result()
