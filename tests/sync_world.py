@@ -19,7 +19,7 @@ from natsvc import Endpoint, EndpointConfig, GroupConfig, ServiceConfig, Service
 from natsvc.core import current_request, is_async
 from tests.worlds import LIMIT, Group, Stopping
 
-__all__ = ["SyncConnection", "SyncWorld", "begin"]
+__all__ = ["SyncConnection", "SyncWorld", "begin", "run_blocking"]
 
 
 class _Done:
@@ -33,7 +33,8 @@ class _Done:
         yield
 
 
-def _run(coroutine: Any) -> Any:
+def run_blocking(coroutine: Any) -> Any:
+    """Run a coroutine to its end, which must wait for nothing that is not done."""
     try:
         coroutine.send(None)
     except StopIteration as end:
@@ -60,14 +61,14 @@ def _blocking_handler(handler: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(handler)
     def handle(request: Any) -> Any:
-        return _run(handler(_Awaitable(request)))
+        return run_blocking(handler(_Awaitable(request)))
 
     return handle
 
 
 def _blocking_middleware(middleware: Callable[..., Any]) -> Callable[..., Any]:
     def run(request: Any, call_next: Callable[[Any], Any]) -> Any:
-        return _run(middleware(request, lambda request: _Done(call_next(request))))
+        return run_blocking(middleware(request, lambda request: _Done(call_next(request))))
 
     return run
 
@@ -75,7 +76,7 @@ def _blocking_middleware(middleware: Callable[..., Any]) -> Callable[..., Any]:
 def _blocking_callback(callback: Callable[..., Any]) -> Callable[..., Any]:
     if not is_async(callback):
         return callback
-    return lambda *arguments: _run(callback(*arguments))
+    return lambda *arguments: run_blocking(callback(*arguments))
 
 
 _TRANSLATIONS: Mapping[str, Callable[[Any], Any]] = {

@@ -16,8 +16,11 @@ __all__ = ["Ending", "EndingReason", "check_limit", "nanoseconds"]
 EndingReason: TypeAlias = Literal["empty message", "limit", "stall", "timeout"]
 """What has ended the answers, if it was no error."""
 
-_LATE = 10_000_000
-"""Nanoseconds: whoever looks at the clock so much too late gives what has come meanwhile as much time to be taken."""
+_LATE = 5_000_000
+"""Nanoseconds: whoever looks at the clock so much too late was busy, and has not taken what came meanwhile."""
+
+_MOMENT = 50_000_000
+"""Nanoseconds that are enough to take it."""
 
 
 class Ending:
@@ -70,18 +73,17 @@ class Ending:
     def wake(self, now: int) -> None:
         """Take note of the time; what has come late, but before this, counts.
 
-        A program that was busy for so long that this is called too late has not yet taken what came meanwhile. So it
-        is over only at the next deadline, which is soon: once for each silence, and once for the timeout.
+        If this is called late, the program was busy, and what came meanwhile may not have been taken yet. Then it is
+        over a moment later: that is granted once for each silence, and once for the timeout.
         """
         if self.is_over or now < self.deadline:
             return
         is_last = now >= self._end
         if now - self.deadline > _LATE and self.deadline != self._granted and not self._is_extended:
-            self._granted = now + _LATE if is_last else min(now + _LATE, self._end)
-            self.deadline = self._granted
             if is_last:
                 self._is_extended = True
-                self._end = self.deadline
+                self._end = now + _MOMENT
+            self.deadline = self._granted = min(now + _MOMENT, self._end)
             return
         self._finish("timeout" if is_last else "stall")
 
