@@ -49,6 +49,10 @@ class Caller(Protocol):
         """Begin a loop over the replies to a request, with or without a block, and break out of it after enough."""
         ...
 
+    def close(self) -> None:
+        """End the loops that go on, as they do when a test has failed: a world waits for them."""
+        ...
+
 
 def caller(connection: Connection, **fields: Any) -> Caller:
     """Make a ServiceClient on a connection."""
@@ -67,6 +71,7 @@ class AsyncCaller:
     def __init__(self, client: Any, begin: Callable[[Callable[[], Any]], Future[Any]]) -> None:
         self._client = client
         self._begin = begin
+        self._loops: list[Future[Replies]] = []
 
     def begin(self, call: str, *arguments: Any, **given: Any) -> Future[Any]:
         return self._begin(lambda: getattr(self._client, call)(*arguments, **given))
@@ -98,7 +103,12 @@ class AsyncCaller:
                 got.error = error
             return got
 
-        return self._begin(loop)
+        self._loops.append(self._begin(loop))
+        return self._loops[-1]
+
+    def close(self) -> None:
+        for loop in self._loops:
+            loop.cancel()
 
 
 class SyncCaller:
@@ -138,3 +148,6 @@ class SyncCaller:
             return got
 
         return begin(loop)
+
+    def close(self) -> None:
+        """Its threads end with the gates of their world."""

@@ -30,8 +30,10 @@ from tests.worlds import LIMIT, Connection, World, eventually, interest
 
 
 @pytest.fixture
-def services(connection: Connection) -> Caller:
-    return caller(connection)
+def services(connection: Connection) -> Iterator[Caller]:
+    made = caller(connection)
+    yield made
+    made.close()
 
 
 @pytest.fixture(params=["loop", "block"])
@@ -253,7 +255,9 @@ def test_what_comes_while_nobody_takes_it_waits_and_is_taken_after_the_end(
     assert ended(pending).data == [b"%d" % number for number in range(1000)]
 
 
-def test_more_than_is_kept_is_an_error_behind_what_is_kept(world: World, services: Caller, client: PlainClient) -> None:
+def test_more_than_is_kept_is_an_error_behind_what_is_kept(
+    world: World, server: NatsServer, services: Caller, client: PlainClient
+) -> None:
     subscription = client.subscribe("flooding")
     may_go_on = world.gate()
     taken: list[bytes] = []
@@ -269,7 +273,7 @@ def test_more_than_is_kept_is_an_error_behind_what_is_kept(world: World, service
     eventually(lambda: taken)
     for number in range(65_540):
         client.publish(reply, b"%d" % number)
-    client.flush()
+    eventually(lambda: reply not in interest(server))
     may_go_on.open()
     error = failed(pending, SlowConsumerError)
     assert error.subject == "flooding"
