@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from natsvc.anyio import Connection, Request, Service, ServiceClient, Subscription, add_service, connect
@@ -27,12 +28,27 @@ async def is_usable(nc: Connection) -> bool:
         return (await subscription.receive(10)).data == b"1" and (await nc.request("echo", b"2")).data == b"2"
 
 
+async def loop_over_replies(nc: Connection) -> None:
+    async for _ in ServiceClient(nc).request_many("echo", b"x"):
+        await anyio.lowlevel.checkpoint()  # more could come
+        break
+
+
+async def loop_over_replies_in_a_block(nc: Connection) -> None:
+    async with ServiceClient(nc).request_many("echo", b"x") as replies:
+        async for _ in replies:
+            await anyio.lowlevel.checkpoint()
+            break
+
+
 OPERATIONS: dict[str, Callable[[Connection], Awaitable[object]]] = {
     "request": lambda nc: nc.request("echo", b"x"),
     "flush": lambda nc: nc.flush(),
     "publish": lambda nc: nc.publish("nobody", b"x" * 100_000),
     "call": lambda nc: ServiceClient(nc).request("echo", b"x"),
     "ping": lambda nc: ServiceClient(nc).ping(limit=1),
+    "replies": loop_over_replies,
+    "replies in a block": loop_over_replies_in_a_block,
 }
 
 

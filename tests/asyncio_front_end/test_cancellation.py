@@ -75,12 +75,27 @@ async def is_usable(nc: Connection) -> bool:
         return first.data == b"1" and (await nc.request("cancel-echo", b"2", timeout=LIMIT)).data == b"2"
 
 
+async def loop_over_replies(nc: Connection) -> None:
+    async for _ in ServiceClient(nc).request_many("cancel-echo", b"x", timeout=LIMIT):
+        await asyncio.sleep(0)  # more could come
+        break
+
+
+async def loop_over_replies_in_a_block(nc: Connection) -> None:
+    async with ServiceClient(nc).request_many("cancel-echo", b"x", timeout=LIMIT) as replies:
+        async for _ in replies:
+            await asyncio.sleep(0)
+            break
+
+
 OPERATIONS: dict[str, Callable[[Connection], Coroutine[Any, Any, Any]]] = {
     "request": lambda nc: nc.request("cancel-echo", b"x", timeout=LIMIT),
     "flush": lambda nc: nc.flush(LIMIT),
     "publish": lambda nc: nc.publish("nobody", b"x" * 100_000),
     "call": lambda nc: ServiceClient(nc).request("cancel-echo", b"x", timeout=LIMIT),
     "ping": lambda nc: ServiceClient(nc).ping(limit=1, timeout=LIMIT),
+    "replies": loop_over_replies,
+    "replies in a block": loop_over_replies_in_a_block,
 }
 
 

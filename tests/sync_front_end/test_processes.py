@@ -123,6 +123,7 @@ WAITS = {
     "receive with a timeout": 'subscription = nc.subscribe("silent"); say("ready"); subscription.receive(1000)',
     "iteration": 'subscription = nc.subscribe("silent"); say("ready"); list(subscription)',
     "stopped": 'service = add_service(nc, name="waiting"); say("ready"); service.stopped.wait()',
+    "replies": 'nc.subscribe("silent"); say("ready"); list(ServiceClient(nc).request_many("silent", timeout=1000))',
     "a gathering": 'say("ready"); nc.subscribe("$SRV.PING"); ServiceClient(nc).ping(timeout=1000, stall=1000)',
 }
 
