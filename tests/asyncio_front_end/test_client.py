@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -21,9 +20,7 @@ from natsvc.asyncio import (
     MaxPayloadError,
     NoRespondersError,
     OutboundBufferError,
-    PermissionsError,
     Request,
-    RequestTimeoutError,
     ServiceClient,
     ServiceError,
     SubjectError,
@@ -85,24 +82,6 @@ async def asked(subscription: PlainSubscription) -> str:
 # Asking what services are
 
 
-async def test_services_of_natsvc_are_found_with_what_they_are_and_how_they_do(
-    nc: Any, services: ServiceClient
-) -> None:
-    async with (
-        add_service(nc, name="found", version="1.2.3", description="d", metadata={"a": "b"}) as first,
-        add_service(nc, name="found") as second,
-    ):
-        await first.add_endpoint("found-e", subject="found.e", handler=echo)
-        ids = {first.id, second.id}
-        pings = await services.ping("found")
-        assert {ping.id for ping in pings} == ids
-        assert all(ping.round_trip is not None and 0 < ping.round_trip < LIMIT for ping in pings)
-        info = {info.id: info for info in await services.info("found")}
-        assert info == {first.id: first.info(), second.id: second.info()}
-        stats = {stats.id: stats for stats in await services.stats("found")}
-        assert stats == {first.id: first.stats(), second.id: second.stats()}
-
-
 @pytest.mark.filterwarnings("ignore:.*utcnow:DeprecationWarning")
 async def test_services_of_nats_micro_are_found_too(caller: Client, services: ServiceClient) -> None:
     service = await nats.micro.add_service(caller, name="micro", version="1.0.0", description="d")
@@ -123,84 +102,6 @@ async def test_without_a_name_all_services_are_asked(nc: Any, services: ServiceC
         assert {"one-of-all", "another-of-all"} <= {ping.name for ping in await services.ping()}
 
 
-async def test_one_instance_is_asked_and_not_waited_for_any_longer_than_it_takes(
-    nc: Any, services: ServiceClient
-) -> None:
-    async with (
-        add_service(nc, name="singled-out") as first,
-        add_service(nc, name="singled-out"),
-        asyncio.timeout(LIMIT),
-    ):
-        (ping,) = await services.ping("singled-out", first.id, timeout=10 * LIMIT, stall=10 * LIMIT)
-        assert ping.id == first.id
-
-
-async def test_services_below_another_prefix_are_asked_there(nc: Any) -> None:
-    async with add_service(nc, name="elsewhere", prefix="my.services") as service:
-        (ping,) = await ServiceClient(nc, prefix="my.services").ping("elsewhere", limit=1)
-        assert ping.id == service.id
-        assert await ServiceClient(nc).ping("elsewhere") == []
-
-
-async def test_where_nobody_is_there_the_answer_is_empty_at_once(services: ServiceClient) -> None:
-    async with asyncio.timeout(LIMIT):
-        assert await services.ping("nobody-of-this-name", timeout=10 * LIMIT) == []
-
-
-async def test_where_nobody_answers_it_ends_after_the_timeout(services: ServiceClient, client: PlainClient) -> None:
-    client.subscribe("$SRV.INFO.silent")
-    assert await services.info("silent", timeout=0.05, stall=10 * LIMIT) == []
-
-
-async def test_after_an_answer_the_next_one_has_its_time_and_no_more(
-    services: ServiceClient, client: PlainClient
-) -> None:
-    subscription = client.subscribe("$SRV.PING.stalling")
-    async with asyncio.timeout(LIMIT):
-        pending = asyncio.create_task(services.ping("stalling", timeout=10 * LIMIT, stall=0.05))
-        client.publish(await asked(subscription), ping_answer("only"))
-        assert [ping.id for ping in await pending] == ["only"]
-
-
-async def test_the_time_for_the_next_answer_does_not_run_before_the_first(
-    services: ServiceClient, client: PlainClient
-) -> None:
-    subscription = client.subscribe("$SRV.PING.slow")
-    pending = asyncio.create_task(services.ping("slow", timeout=LIMIT, stall=0.02))
-    reply = await asked(subscription)
-    await asyncio.wait({pending}, timeout=0.2)
-    assert not pending.done()
-    client.publish(reply, ping_answer("slow"))
-    (ping,) = await pending
-    assert ping.round_trip is not None
-    assert ping.round_trip >= 0.2
-
-
-async def test_what_is_no_answer_is_skipped_and_the_others_are_returned(
-    services: ServiceClient, client: PlainClient, caplog: pytest.LogCaptureFixture
-) -> None:
-    subscription = client.subscribe("$SRV.PING.mixed")
-    pending = asyncio.create_task(services.ping("mixed", timeout=LIMIT, stall=LIMIT, limit=2))
-    reply = await asked(subscription)
-    with caplog.at_level(logging.WARNING, "natsvc.client"):
-        client.publish(reply, b"not JSON")
-        client.publish(reply, ping_answer("a"))
-        client.publish(reply, b'{"type": "io.nats.micro.v1.stats_response", "name": "raw", "id": "x"}')
-        client.publish(reply, b"\xff", headers=[("Nats-Service-Error-Code", "500"), ("Nats-Service-Error", "broken")])
-        client.publish(reply, ping_answer("b"))
-        assert [ping.id for ping in await pending] == ["a", "b"]
-    assert [record.name for record in caplog.records] == ["natsvc.client"] * 3
-
-
-async def test_no_more_answers_than_asked_for_are_returned(services: ServiceClient, client: PlainClient) -> None:
-    subscription = client.subscribe("$SRV.PING.many")
-    pending = asyncio.create_task(services.ping("many", timeout=LIMIT, stall=LIMIT, limit=3))
-    reply = await asked(subscription)
-    for number in range(100):
-        client.publish(reply, ping_answer(str(number)))
-    assert [ping.id for ping in await pending] == ["0", "1", "2"]
-
-
 async def test_more_answers_than_come_in_one_turn_are_all_taken(services: ServiceClient, client: PlainClient) -> None:
     subscription = client.subscribe("$SRV.PING.crowd")
     pending = asyncio.create_task(services.ping("crowd", timeout=LIMIT, stall=LIMIT, limit=2000))
@@ -208,22 +109,6 @@ async def test_more_answers_than_come_in_one_turn_are_all_taken(services: Servic
     for number in range(2000):
         client.publish(reply, ping_answer(str(number)))
     assert [ping.id for ping in await pending] == [str(number) for number in range(2000)]
-
-
-@pytest.mark.parametrize(
-    ("field", "given"),
-    [("timeout", {"timeout": -1}), ("stall", {"stall": float("inf")}), ("limit", {"limit": 0}), ("id", {"id": "i"})],
-)
-async def test_a_question_that_breaks_a_rule_is_refused_before_anything_is_sent(
-    services: ServiceClient, client: PlainClient, field: str, given: dict[str, Any]
-) -> None:
-    subscription = client.subscribe("$SRV.>")
-    for ask in (services.ping, services.info, services.stats):
-        with pytest.raises(ConfigError) as caught:
-            await ask(**given)
-        assert caught.value.field == field
-    client.flush()
-    assert subscription.waiting == 0
 
 
 # Sending requests
@@ -249,20 +134,6 @@ async def test_a_request_is_sent_with_all_its_headers(services: ServiceClient, c
     assert (await pending).data == b"answer"
 
 
-async def test_an_error_reply_of_natsvc_is_raised(nc: Any, services: ServiceClient) -> None:
-    async def refuse(request: Request) -> None:
-        await request.respond_error(404, "no such user", b"more", headers={"B": "2"})
-
-    async with add_service(nc, name="refusing") as service:
-        await service.add_endpoint("refusing-e", handler=refuse)
-        with pytest.raises(ServiceError) as caught:
-            await services.request("refusing-e", timeout=LIMIT)
-    error = caught.value
-    assert (error.code, error.description, error.data) == ("404", "no such user", b"more")
-    assert error.headers is not None
-    assert error.headers["B"] == "2"
-
-
 @pytest.mark.filterwarnings("ignore:.*utcnow:DeprecationWarning")
 async def test_an_error_reply_of_nats_micro_is_raised(caller: Client, services: ServiceClient) -> None:
     async def fail(_request: object) -> None:
@@ -275,39 +146,6 @@ async def test_an_error_reply_of_nats_micro_is_raised(caller: Client, services: 
         await services.request("micro-failing-e", timeout=LIMIT)
     assert (caught.value.code, caught.value.description) == ("409", "conflict")
     await service.stop()
-
-
-@pytest.mark.parametrize(
-    ("headers", "text"),
-    [
-        ([("Nats-Service-Error", "broken")], "500: broken"),
-        ([("Nats-Service-Error-Code", "42")], "42: 42"),
-    ],
-)
-async def test_one_error_header_is_enough(
-    services: ServiceClient, client: PlainClient, headers: list[tuple[str, str]], text: str
-) -> None:
-    subscription = client.subscribe("half-an-error")
-    pending = asyncio.create_task(services.request("half-an-error", timeout=LIMIT))
-    client.publish(await asked(subscription), b"", headers=headers)
-    with pytest.raises(ServiceError, match=f"^{text}$"):
-        await pending
-
-
-async def test_a_request_that_nobody_listens_to_is_refused_at_once(services: ServiceClient) -> None:
-    async with asyncio.timeout(LIMIT):
-        with pytest.raises(NoRespondersError) as caught:
-            await services.request("nobody-listens-here", timeout=10 * LIMIT)
-    assert caught.value.subject == "nobody-listens-here"
-
-
-@pytest.mark.parametrize("timeout", [0.05, 0])
-async def test_a_request_that_nobody_answers_ends_after_its_timeout(
-    services: ServiceClient, client: PlainClient, timeout: float
-) -> None:
-    client.subscribe("never-answered")
-    with pytest.raises(RequestTimeoutError, match=r"'never-answered' was not answered within 0"):
-        await services.request("never-answered", timeout=timeout)
 
 
 @pytest.mark.parametrize("timeout", [-1, float("inf"), float("nan"), True, "1"])
@@ -417,36 +255,6 @@ async def test_a_cancelled_call_leaves_the_connection_usable_and_no_subscription
 # When the connection ends, breaks, or is not there
 
 
-async def test_a_connection_that_closes_ends_the_calls_on_it_at_once(
-    server: NatsServer, connect: Callable[[str], Awaitable[Any]], client: PlainClient
-) -> None:
-    nc = await connect(server.url)
-    services = ServiceClient(nc)
-    client.subscribe("$SRV.PING.left-waiting")
-    client.subscribe("left-waiting")
-    calls = [
-        asyncio.create_task(services.ping("left-waiting", timeout=10 * LIMIT)),
-        asyncio.create_task(services.request("left-waiting", timeout=10 * LIMIT)),
-    ]
-    await confirmed(nc)
-    await nc.close()
-    async with asyncio.timeout(LIMIT):
-        ended = await asyncio.gather(*calls, return_exceptions=True)
-    assert [type(one) for one in ended] == [ConnectionClosedError] * 2
-
-
-async def test_on_a_closed_connection_each_call_says_so(
-    server: NatsServer, connect: Callable[[str], Awaitable[Any]]
-) -> None:
-    nc = await connect(server.url)
-    services = ServiceClient(nc)
-    await nc.close()
-    with pytest.raises(ConnectionClosedError):
-        await services.ping()
-    with pytest.raises(ConnectionClosedError):
-        await services.request("anywhere")
-
-
 async def test_a_client_can_be_made_before_its_nats_py_connection_is_connected(server: NatsServer) -> None:
     nc = Client()
     services = ServiceClient(nc)
@@ -500,30 +308,6 @@ async def test_more_than_is_kept_while_disconnected_is_a_typed_error(make_server
 
 async def _ignore(_error: Exception) -> None:
     return
-
-
-@pytest.mark.parametrize(
-    ("denied", "operation"),
-    [('publish: {deny: "$SRV.PING.secret"}', "publish"), ('subscribe: {deny: "_INBOX.*"}', "subscription")],
-)
-async def test_a_question_that_the_server_does_not_allow_is_refused_at_once(
-    make_server: Callable[..., NatsServer],
-    connect: Callable[[str], Awaitable[Any]],
-    denied: str,
-    operation: str,
-) -> None:
-    server = await asyncio.to_thread(
-        make_server, f"authorization {{users: [{{user: u, password: p, permissions: {{{denied}}}}}]}}"
-    )
-    with PlainClient(server.url.replace("nats://", "nats://u:p@")) as silent:
-        silent.subscribe("$SRV.PING.*")
-        nc = await connect(server.url.replace("nats://", "nats://u:p@"))
-        async with asyncio.timeout(LIMIT):
-            with pytest.raises(PermissionsError) as caught:
-                await ServiceClient(nc).ping("secret", timeout=10 * LIMIT)
-        assert caught.value.operation == operation
-        assert (caught.value.subject == "$SRV.PING.secret") == (operation == "publish")
-        await nc.close()
 
 
 async def test_what_is_refused_of_others_concerns_no_question(

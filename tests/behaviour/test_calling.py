@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from natsvc import ConfigError, ConnectionClosedError, NoRespondersError, RequestTimeoutError, ServiceError
+from natsvc import (
+    ConfigError,
+    ConnectionClosedError,
+    NoRespondersError,
+    PermissionsError,
+    RequestTimeoutError,
+    ServiceError,
+)
+from natsvc.testing import NatsServer
 from tests.callers import Caller, caller
 from tests.plain_client import PlainClient
-from tests.worlds import LIMIT, Connection
+from tests.worlds import LIMIT, Connection, World
 
 VERBS = ["ping", "info", "stats"]
 
@@ -202,3 +211,34 @@ def test_on_a_closed_connection_each_call_says_so(connection: Connection, servic
     for call, arguments in (("ping", ()), ("info", ()), ("stats", ()), ("request", ("anywhere",))):
         with pytest.raises(ConnectionClosedError):
             services.begin(call, *arguments).result(LIMIT)
+
+
+def test_a_connection_that_closes_ends_the_calls_on_it_at_once(
+    connection: Connection, services: Caller, client: PlainClient
+) -> None:
+    asked = [client.subscribe("$SRV.PING.left-waiting"), client.subscribe("left-waiting")]
+    calls = [
+        services.begin("ping", "left-waiting", timeout=10 * LIMIT),
+        services.begin("request", "left-waiting", timeout=10 * LIMIT),
+    ]
+    for subscription in asked:
+        subscription.next()
+    connection.close()
+    assert [type(call.exception(LIMIT)) for call in calls] == [ConnectionClosedError] * 2
+
+
+@pytest.mark.parametrize(
+    ("denied", "operation"),
+    [('publish: {deny: "$SRV.PING.secret"}', "publish"), ('subscribe: {deny: "_INBOX.*"}', "subscription")],
+)
+def test_a_question_that_the_server_does_not_allow_is_refused_at_once(
+    world: World, make_server: Callable[[str], NatsServer], denied: str, operation: str
+) -> None:
+    server = make_server(f"authorization {{users: [{{user: u, password: p, permissions: {{{denied}}}}}]}}")
+    url = server.url.replace("nats://", "nats://u:p@")
+    with PlainClient(url) as silent:
+        silent.subscribe("$SRV.PING.*")
+        with pytest.raises(PermissionsError) as caught:
+            caller(world.connect(url)).begin("ping", "secret", timeout=10 * LIMIT).result(LIMIT)
+        assert caught.value.operation == operation
+        assert (caught.value.subject == "$SRV.PING.secret") == (operation == "publish")

@@ -30,7 +30,8 @@ class Replies:
     or a wait in it is cancelled. Either way the subscription ends with the replies, or with the timeout, at the latest,
     even if nobody asks for the next one.
 
-    Replies that nobody has taken yet are kept, as many as a Subscription keeps: 65,536, or 64 MiB.
+    Replies that nobody has taken yet are kept, as many as a Subscription keeps: 65,536, or 64 MiB, unless the options
+    `max_pending_messages` and `max_pending_bytes` of a connection of natsvc say otherwise.
     """
 
     def __init__(self, caller: Caller, stream: ReplyStream, data: Data, headers: Mapping[str, str] | None) -> None:
