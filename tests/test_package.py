@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.metadata
 import importlib.resources
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,26 @@ import natsvc.asyncio
 import natsvc.core
 import natsvc.testing
 
+PACKAGES = ["natsvc", "natsvc.anyio", "natsvc.asyncio", "natsvc.core", "natsvc.sync"]
+"""Those whose names are loaded on demand."""
+
+SLOW = {
+    "base64",
+    "concurrent.futures",
+    "dataclasses",
+    "datetime",
+    "encodings.idna",
+    "hashlib",
+    "inspect",
+    "ipaddress",
+    "logging",
+    "pathlib",
+    "secrets",
+    "ssl",
+    "urllib.parse",
+}
+"""Modules of Python that take longer to be loaded than a plain connection to be made, and that it does not need."""
+
 
 def fresh_interpreter(program: str) -> Any:
     """Run a program where nothing is imported yet; return what it prints, read as JSON."""
@@ -25,13 +47,38 @@ def fresh_interpreter(program: str) -> Any:
     return json.loads(run.stdout)
 
 
-def loaded_by(module: str) -> set[str]:
-    """The top-level modules that importing this one loads."""
+def modules_after(statement: str) -> set[str]:
+    """The modules that a statement loads where nothing is imported yet."""
     loaded: list[str] = fresh_interpreter(
-        f"import sys; before = set(sys.modules); import {module}; loaded = sorted(set(sys.modules) - before)\n"
+        f"import sys; before = set(sys.modules); {statement}; loaded = sorted(set(sys.modules) - before)\n"
         "import json; print(json.dumps(loaded))"
     )
-    return {name.partition(".")[0] for name in loaded}
+    return set(loaded)
+
+
+def loaded_by(module: str) -> set[str]:
+    """The top-level modules that importing all names of this one loads."""
+    return {name.partition(".")[0] for name in modules_after(f"from {module} import *")}
+
+
+def imports_for_type_checkers(module: str) -> list[tuple[str, str]]:
+    """What stands below `if TYPE_CHECKING` in a package: modules, and the names from them."""
+    source = importlib.import_module(module).__file__
+    assert source is not None
+    return [
+        (statement.module or "", one.name)
+        for block in ast.parse(Path(source).read_text(encoding="utf-8")).body
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for statement in block.body
+        if isinstance(statement, ast.ImportFrom)
+        for one in statement.names
+    ]
+
+
+def names_after_import(module: str) -> set[str]:
+    """What a package has as soon as it is imported."""
+    has: list[str] = fresh_interpreter(f"import json, {module}; print(json.dumps(list(vars({module}))))")
+    return set(has)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +126,86 @@ def test_every_exported_name_exists_and_is_named_once(module: str) -> None:
     exporting = importlib.import_module(module)
     assert [name for name in exporting.__all__ if not hasattr(exporting, name)] == []
     assert len(set(exporting.__all__)) == len(exporting.__all__)
+
+
+def test_importing_the_package_alone_loads_nothing_of_what_services_are_made_of() -> None:
+    loaded = modules_after("import natsvc")
+    assert {name for name in loaded if name.startswith("natsvc.")} == {
+        "natsvc.errors",
+        "natsvc.headers",
+        "natsvc.message",
+        "natsvc.on_demand",
+    }
+    assert loaded.isdisjoint(SLOW)
+
+
+@pytest.mark.parametrize("module", PACKAGES)
+def test_a_name_that_is_loaded_on_demand_is_the_one_that_type_checkers_see(module: str) -> None:
+    exporting = importlib.import_module(module)
+    shared = {"natsvc.core": natsvc.core.__all__, "natsvc": natsvc.__all__}
+    seen = {}
+    for source, name in imports_for_type_checkers(module):
+        seen.update(dict.fromkeys(shared[source], source) if name == "*" else {name: source})
+    assert {name for name in exporting.__all__ if name not in names_after_import(module)} == set(seen)
+    for name, source in seen.items():
+        assert getattr(exporting, name) is getattr(importlib.import_module(source), name)
+
+
+@pytest.mark.parametrize("module", PACKAGES)
+def test_a_package_shows_its_names_before_they_are_loaded(module: str) -> None:
+    program = f"import json, {module}; print(json.dumps([dir({module}), {module}.__all__]))"
+    shown, exported = fresh_interpreter(program)
+    assert set(exported) <= set(shown)
+    assert shown == sorted(set(shown))
+
+
+@pytest.mark.parametrize("module", PACKAGES)
+def test_a_name_that_a_package_does_not_have_is_an_attribute_error(module: str) -> None:
+    with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'Srevice'") as caught:
+        _ = importlib.import_module(module).Srevice
+    assert caught.value.name == "Srevice"
+    with pytest.raises(ImportError, match="Srevice"):
+        exec(f"from {module} import Srevice")
+
+
+def test_a_name_is_looked_up_once_and_is_the_packages_own_from_then_on() -> None:
+    program = """
+import json, natsvc
+before = "ServiceConfig" in vars(natsvc)
+natsvc.ServiceConfig
+print(json.dumps([before, vars(natsvc).get("ServiceConfig") is natsvc.core.config.ServiceConfig]))
+"""
+    assert fresh_interpreter(program) == [False, True]
+
+
+def test_threads_that_want_the_same_name_at_once_get_the_same() -> None:
+    program = """
+import json, natsvc, threading
+together = threading.Barrier(8)
+got = []
+def want():
+    together.wait(30)
+    got.append(id(natsvc.ServiceDefinition))
+threads = [threading.Thread(target=want) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(30)
+print(json.dumps([len(got), len(set(got))]))
+"""
+    assert fresh_interpreter(program) == [8, 1]
+
+
+def test_what_is_loaded_on_demand_can_be_pickled() -> None:
+    program = """
+import json, pickle, natsvc
+configuration = natsvc.GroupConfig("g")
+print(json.dumps([
+    pickle.loads(pickle.dumps(configuration)) == configuration,
+    pickle.loads(pickle.dumps(natsvc.ServiceConfig)) is natsvc.ServiceConfig,
+]))
+"""
+    assert fresh_interpreter(program) == [True, True]
 
 
 def test_the_package_tells_type_checkers_that_it_is_typed() -> None:

@@ -4,32 +4,8 @@ This module has the names that every front-end shares. The front-ends are `natsv
 those for other worlds; each re-exports what is here, so that one import line serves.
 """
 
-from natsvc.core import (
-    DEFAULT_PREFIX,
-    DEFAULT_QUEUE_GROUP,
-    ERROR_CODE_HEADER,
-    ERROR_HEADER,
-    INFO_RESPONSE_TYPE,
-    NO_QUEUE_GROUP,
-    PING_RESPONSE_TYPE,
-    STATS_RESPONSE_TYPE,
-    Endpoint,
-    EndpointConfig,
-    EndpointInfo,
-    EndpointStats,
-    ErrorCodes,
-    GroupConfig,
-    Handler,
-    Middleware,
-    ServiceConfig,
-    ServiceDefinition,
-    ServiceInfo,
-    ServicePing,
-    ServiceStats,
-    ServiceVerb,
-    control_subject,
-    with_error_handling,
-)
+from typing import TYPE_CHECKING
+
 from natsvc.errors import (
     AuthorizationError,
     ConfigError,
@@ -54,8 +30,35 @@ from natsvc.errors import (
     SubjectError,
     SubscriptionClosedError,
 )
-from natsvc.headers import Headers
+from natsvc.headers import ERROR_CODE_HEADER, ERROR_HEADER, Headers
 from natsvc.message import Message
+from natsvc.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from natsvc.core import (
+        DEFAULT_PREFIX,
+        DEFAULT_QUEUE_GROUP,
+        INFO_RESPONSE_TYPE,
+        NO_QUEUE_GROUP,
+        PING_RESPONSE_TYPE,
+        STATS_RESPONSE_TYPE,
+        Endpoint,
+        EndpointConfig,
+        EndpointInfo,
+        EndpointStats,
+        ErrorCodes,
+        GroupConfig,
+        Handler,
+        Middleware,
+        ServiceConfig,
+        ServiceDefinition,
+        ServiceInfo,
+        ServicePing,
+        ServiceStats,
+        ServiceVerb,
+        control_subject,
+        with_error_handling,
+    )
 
 __version__ = "0.1.0.dev0"
 
@@ -109,3 +112,7 @@ __all__ = [
     "control_subject",
     "with_error_handling",
 ]
+
+if not TYPE_CHECKING:
+    # Whoever only connects needs nothing of what services are made of.
+    __getattr__, __dir__ = on_demand(__name__, {"natsvc.core": [name for name in __all__ if name not in globals()]})

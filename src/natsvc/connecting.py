@@ -3,14 +3,12 @@
 It stands between front-ends and the wire, because it reads files, which a state machine doesn't.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: TypedDict compiles each annotation that is a text.
 
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, cast, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast, get_args
 
 from natsvc.errors import ConfigError
 from natsvc.wire.effects import Callback
@@ -74,7 +72,7 @@ class ConnectArguments(TypedDict, total=False):
     token: str | None
     nkey_seed: str | bytes | None
     creds: str | bytes | os.PathLike[str] | None
-    tls: bool | ssl.SSLContext | None
+    tls: "bool | ssl.SSLContext | None"
     tls_hostname: str | None
     tls_handshake_first: bool
     max_reconnects: int | None
@@ -107,8 +105,7 @@ class ConnectArguments(TypedDict, total=False):
 _CALLBACKS: tuple[Callback, ...] = get_args(Callback)
 
 
-@dataclass(frozen=True, slots=True)
-class Preparation:
+class Preparation(NamedTuple):
     """All that a front-end needs to connect.
 
     Attributes:
@@ -118,10 +115,10 @@ class Preparation:
     """
 
     options: ConnectOptions
-    tls_context: ssl.SSLContext | None
+    tls_context: "ssl.SSLContext | None"
     callbacks: dict[Callback, Callable[..., Any]]
 
-    def make_tls_context(self) -> ssl.SSLContext:
+    def make_tls_context(self) -> "ssl.SSLContext":
         """Return the user's TLS context, or one with the system's certificate authorities."""
         if self.tls_context is not None:
             return self.tls_context
@@ -188,6 +185,8 @@ def _read_creds(creds: object) -> str:
         return text
     if not isinstance(text, (str, os.PathLike)):
         raise ConfigError("creds", f"<{type(creds).__name__}>", "must be the path of a .creds file, or its content")
+    from pathlib import Path
+
     try:
         return Path(cast("str", text)).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:

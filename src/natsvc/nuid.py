@@ -6,8 +6,7 @@ from a random start in random steps: as unique as a UUID, cheap to make, and fre
 
 from __future__ import annotations
 
-import random
-import secrets
+import os
 
 __all__ = ["Nuid", "next_id"]
 
@@ -22,7 +21,6 @@ class Nuid:
     """A source of unique ids; not for use by several threads at once."""
 
     def __init__(self) -> None:
-        self._random = random.SystemRandom()
         self._renew()
 
     def next(self) -> str:
@@ -30,19 +28,32 @@ class Nuid:
         self._sequence += self._step
         if self._sequence >= _SEQUENCE_END:
             self._renew()
-        left = self._sequence
-        text = ""
-        for _ in range(_SEQUENCE_LENGTH):
-            left, digit = divmod(left, 62)
-            text = _DIGITS[digit] + text
-        return self._prefix + text
+        return self._prefix + _written(self._sequence, _SEQUENCE_LENGTH)
 
     def _renew(self) -> None:
-        self._prefix = "".join(secrets.choice(_DIGITS) for _ in range(_PREFIX_LENGTH))
-        self._sequence = self._random.randrange(_SEQUENCE_END // 2)
-        self._step = self._random.randint(_SMALLEST_STEP, _LARGEST_STEP)
+        self._prefix = _written(_random(62**_PREFIX_LENGTH), _PREFIX_LENGTH)
+        self._sequence = _random(_SEQUENCE_END // 2)
+        self._step = _SMALLEST_STEP + _random(_LARGEST_STEP - _SMALLEST_STEP + 1)
 
 
 def next_id() -> str:
     """Return an id from a source of its own: for what is made rarely, from any thread."""
     return Nuid().next()
+
+
+def _random(end: int) -> int:
+    """Return a number from 0 to below `end`, of which nobody can know more than that it was made here.
+
+    The modules `secrets` and `random` do the same, and loading them takes longer than to connect. Of the 128 bits at
+    least 56 are more than any `end` here needs, so no number is likelier than another by more than 2**-56.
+    """
+    return int.from_bytes(os.urandom(16), "big") % end
+
+
+def _written(number: int, length: int) -> str:
+    """Return a number in base 62, with so many digits."""
+    text = ""
+    for _ in range(length):
+        number, digit = divmod(number, 62)
+        text = _DIGITS[digit] + text
+    return text

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from natsvc import ConfigError, ConnectionClosedError, Message, ServiceError, ServiceInfo, ServicePing, ServiceStats
 from natsvc.core import Gathering, check_duration, checked_reply, service_error
-from natsvc.core.config import MAX_TIMEOUT
+from natsvc.core.calling import MAX_TIMEOUT
 
 SECOND = 1_000_000_000
 NOW = 5_000 * SECOND

@@ -12,13 +12,30 @@ async with connect("nats://127.0.0.1:4222") as nc:
         await service.serve_forever()
 """
 
-from natsvc import *  # noqa: F403
+from typing import TYPE_CHECKING
+
 from natsvc import __all__ as _shared
-from natsvc.anyio.client import ServiceClient
-from natsvc.anyio.connection import Connection, Subscription, connect
-from natsvc.anyio.replies import Replies
-from natsvc.anyio.request import BlockingRequest, Request
-from natsvc.anyio.service import Group, Service, add_service
+from natsvc.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from natsvc import *  # noqa: F403
+    from natsvc.anyio.client import ServiceClient
+    from natsvc.anyio.connection import Connection, Subscription, connect
+    from natsvc.anyio.replies import Replies
+    from natsvc.anyio.request import BlockingRequest, Request
+    from natsvc.anyio.service import Group, Service, add_service
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "natsvc": _shared,
+            "natsvc.anyio.client": ["ServiceClient"],
+            "natsvc.anyio.connection": ["Connection", "Subscription", "connect"],
+            "natsvc.anyio.replies": ["Replies"],
+            "natsvc.anyio.request": ["BlockingRequest", "Request"],
+            "natsvc.anyio.service": ["Group", "Service", "add_service"],
+        },
+    )
 
 __all__ = [
     *_shared,

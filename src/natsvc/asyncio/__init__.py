@@ -10,13 +10,30 @@ async with connect("nats://127.0.0.1:4222") as nc:
         await service.serve_forever()
 """
 
-from natsvc import *  # noqa: F403
+from typing import TYPE_CHECKING
+
 from natsvc import __all__ as _shared
-from natsvc.asyncio.client import ServiceClient
-from natsvc.asyncio.connection import Connection, Subscription, connect
-from natsvc.asyncio.replies import Replies
-from natsvc.asyncio.request import BlockingRequest, Request
-from natsvc.asyncio.service import Group, Service, add_service
+from natsvc.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from natsvc import *  # noqa: F403
+    from natsvc.asyncio.client import ServiceClient
+    from natsvc.asyncio.connection import Connection, Subscription, connect
+    from natsvc.asyncio.replies import Replies
+    from natsvc.asyncio.request import BlockingRequest, Request
+    from natsvc.asyncio.service import Group, Service, add_service
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "natsvc": _shared,
+            "natsvc.asyncio.client": ["ServiceClient"],
+            "natsvc.asyncio.connection": ["Connection", "Subscription", "connect"],
+            "natsvc.asyncio.replies": ["Replies"],
+            "natsvc.asyncio.request": ["BlockingRequest", "Request"],
+            "natsvc.asyncio.service": ["Group", "Service", "add_service"],
+        },
+    )
 
 __all__ = [
     *_shared,

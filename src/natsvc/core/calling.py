@@ -9,17 +9,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from natsvc.core.config import MAX_TIMEOUT
-from natsvc.core.replies import ERROR_CODE_HEADER, ERROR_HEADER
 from natsvc.errors import ConfigError, ServiceError
+from natsvc.headers import ERROR_CODE_HEADER, ERROR_HEADER
 
 if TYPE_CHECKING:
     from natsvc.message import Message
 
-__all__ = ["REQUEST_TIMEOUT", "check_duration", "checked_reply", "service_error"]
+__all__ = ["MAX_TIMEOUT", "REQUEST_TIMEOUT", "check_duration", "checked_reply", "service_error"]
 
 REQUEST_TIMEOUT = 5.0
 """Seconds that the answer to a request may take, unless the caller says otherwise."""
+
+MAX_TIMEOUT = 1_000_000_000
+"""The longest timeout in seconds, some thirty years; who wants more wants none."""
 
 _DEFAULT_CODE = "500"
 

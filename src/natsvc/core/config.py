@@ -15,6 +15,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
+from natsvc.core.calling import MAX_TIMEOUT
 from natsvc.core.subjects import (
     DEFAULT_PREFIX,
     check_control_subjects,
@@ -46,9 +47,6 @@ DEFAULT_QUEUE_GROUP = "q"
 
 MAX_METADATA_SIZE = 128 * 1024
 """So many bytes all keys and values of a metadata mapping may have (ADR-33, "Size limit")."""
-
-MAX_TIMEOUT = 1_000_000_000
-"""The longest timeout in seconds, some thirty years; who wants more wants none."""
 
 Handler: TypeAlias = Callable[[Any], Any]
 """What answers a request: called with it, as `async def` or as `def`. What it returns, if not None, is the response."""

@@ -16,12 +16,10 @@ from typing import Any, TypeAlias
 from natsvc.core.models import EndpointInfo, EndpointStats, ServiceInfo, ServicePing, ServiceStats
 from natsvc.core.subjects import MAX_CONTROL_LINE
 from natsvc.errors import MaxPayloadError
-from natsvc.headers import Headers
+from natsvc.headers import ERROR_CODE_HEADER, ERROR_HEADER, Headers
 from natsvc.message import Data, encode_data
 
 __all__ = [
-    "ERROR_CODE_HEADER",
-    "ERROR_HEADER",
     "SURELY_SHORT",
     "Data",
     "Reply",
@@ -32,12 +30,6 @@ __all__ = [
     "make_reply",
     "printable_error",
 ]
-
-ERROR_HEADER = "Nats-Service-Error"
-"""The header that holds an error reply's description (ADR-32, "Error Handling")."""
-
-ERROR_CODE_HEADER = "Nats-Service-Error-Code"
-"""The header that holds an error reply's code."""
 
 ReplyHeaders: TypeAlias = "Headers | Mapping[str, str] | None"
 

@@ -19,7 +19,7 @@ import enum
 import logging
 from typing import TYPE_CHECKING
 
-from natsvc.core.config import MAX_TIMEOUT
+from natsvc.core.calling import MAX_TIMEOUT
 from natsvc.core.control import ControlState
 from natsvc.core.effects import Effect, Flush, Interest, Report, Run, Stopped, Subscribe, Unsubscribe, WakeAt
 from natsvc.core.endpoint import EndpointState

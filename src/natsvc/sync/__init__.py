@@ -10,13 +10,30 @@ with connect("nats://127.0.0.1:4222") as nc:
         service.serve_forever()
 """
 
-from natsvc import *  # noqa: F403
+from typing import TYPE_CHECKING
+
 from natsvc import __all__ as _shared
-from natsvc.sync.client import ServiceClient
-from natsvc.sync.connection import Connection, Subscription, connect
-from natsvc.sync.replies import Replies
-from natsvc.sync.request import Request
-from natsvc.sync.service import Group, Service, add_service
+from natsvc.on_demand import on_demand
+
+if TYPE_CHECKING:
+    from natsvc import *  # noqa: F403
+    from natsvc.sync.client import ServiceClient
+    from natsvc.sync.connection import Connection, Subscription, connect
+    from natsvc.sync.replies import Replies
+    from natsvc.sync.request import Request
+    from natsvc.sync.service import Group, Service, add_service
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "natsvc": _shared,
+            "natsvc.sync.client": ["ServiceClient"],
+            "natsvc.sync.connection": ["Connection", "Subscription", "connect"],
+            "natsvc.sync.replies": ["Replies"],
+            "natsvc.sync.request": ["Request"],
+            "natsvc.sync.service": ["Group", "Service", "add_service"],
+        },
+    )
 
 __all__ = [
     *_shared,

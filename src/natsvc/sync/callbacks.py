@@ -2,26 +2,24 @@
 
 So none of them runs beside another, and none keeps a reader or a handler waiting. What they raise is logged and goes no
 further.
+
+Most connections have none, and load nothing of what only they need.
 """
 
 from __future__ import annotations
 
-import logging
-import queue
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from natsvc.core import is_async
 from natsvc.errors import ConfigError
 from natsvc.sync.waiter import LONGEST_WAIT
 
 if TYPE_CHECKING:
     import contextvars
+    import queue
 
 __all__ = ["Call", "Callbacks", "check_callback"]
-
-_logger = logging.getLogger("natsvc.sync")
 
 
 class Call:
@@ -46,7 +44,9 @@ class Call:
         try:
             self._call()
         except BaseException:  # a sys.exit() ends no thread that others need
-            _logger.exception("%s: the %s failed", self._owner, self._name)
+            import logging
+
+            logging.getLogger("natsvc.sync").exception("%s: the %s failed", self._owner, self._name)
         finally:
             self._is_done.set()
 
@@ -55,7 +55,7 @@ class Callbacks:
     """The thread on which the callbacks of one connection run; it starts with the first one."""
 
     def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Call | None] | None = None
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._is_closed = False
@@ -84,9 +84,15 @@ class Callbacks:
             call.skip()
             return call
         with self._lock:
+            if self._calls is None:
+                import queue
+
+                self._calls = queue.SimpleQueue()
             self._calls.put(call)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="natsvc-callbacks", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._run, args=(self._calls,), name="natsvc-callbacks", daemon=True
+                )
                 try:
                     self._thread.start()
                 except RuntimeError:  # the system gives no more threads; the next call tries again
@@ -100,21 +106,22 @@ class Callbacks:
         with self._lock:
             if not self._is_closed:
                 self._is_closed = True
-                self._calls.put(None)
+                if self._calls is not None:
+                    self._calls.put(None)
 
     def abandon(self) -> None:
         """In a forked process, which has no such thread, call nothing."""
         self._is_abandoned = True
 
-    def _run(self) -> None:
+    def _run(self, calls: queue.SimpleQueue[Call | None]) -> None:
         while True:
-            call = self._calls.get()
+            call = calls.get()
             if call is not None:
                 call.make()
                 del call
                 continue
             with self._lock:
-                if self._calls.empty():
+                if calls.empty():
                     self._thread = None
                     return
 
@@ -125,5 +132,9 @@ def check_callback(name: str, function: Callable[..., Any] | None) -> None:
     Raises:
         ConfigError: It is an async one.
     """
-    if function is not None and is_async(function):
+    if function is None:
+        return
+    from natsvc.core import is_async
+
+    if is_async(function):
         raise ConfigError(name, function, "must be a plain def here: nothing runs an async def")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -258,8 +257,10 @@ class Connection(ConnectionView):
                 self._has_closed(limit)
             else:
                 self._stop_services(deadline)
-                with contextlib.suppress(ConnectionClosedError):  # by somebody else, who wanted it so
+                try:
                     self._driver.confirm(_left(deadline))
+                except ConnectionClosedError:
+                    return  # closed by somebody else, who wanted it so
         except TimeoutError:
             self._driver.report(RequestTimeoutError(f"not all was done within {limit:g} s"))
 

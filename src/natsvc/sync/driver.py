@@ -14,13 +14,11 @@ from __future__ import annotations
 import atexit
 import contextvars
 import os
-import queue
 import random
 import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from natsvc import __version__
@@ -33,6 +31,7 @@ from natsvc.wire.connection import ConnectionState
 from natsvc.wire.effects import Closed, Dial, Disconnect, Effect, Notify, Settle, StartTls, WakeAt
 
 if TYPE_CHECKING:
+    import queue
     import ssl
 
     from natsvc.connecting import Preparation
@@ -53,7 +52,6 @@ _CLOSE_LIMIT = 2.0
 """Seconds that the last bytes may take to get away."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Listener:
     """What a connection tells a service or a client on it, with its lock held.
 
@@ -65,10 +63,19 @@ class Listener:
             without the lock.
     """
 
-    connection_closed: Callable[[BaseException], object]
-    connection_error: Callable[[BaseException], object]
-    begin_drain: Callable[[], object] = lambda: None
-    has_drained: Callable[[float], object] = lambda timeout: None
+    __slots__ = ("begin_drain", "connection_closed", "connection_error", "has_drained")
+
+    def __init__(
+        self,
+        connection_closed: Callable[[BaseException], object],
+        connection_error: Callable[[BaseException], object],
+        begin_drain: Callable[[], object] = lambda: None,
+        has_drained: Callable[[float], object] = lambda timeout: None,
+    ) -> None:
+        self.connection_closed = connection_closed
+        self.connection_error = connection_error
+        self.begin_drain = begin_drain
+        self.has_drained = has_drained
 
 
 class Driver:
@@ -308,6 +315,8 @@ class Driver:
         with self.lock:
             transport.right = None
             if self._left is None:
+                import queue  # it takes its time to be loaded, and few connections ever come here
+
                 left = queue.SimpleQueue[tuple[Transport, bool] | None]()
                 try:
                     threading.Thread(

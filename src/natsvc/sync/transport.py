@@ -85,16 +85,21 @@ class Transport:
             OSError: It could not be done.
             ValueError: The host is no name that can be looked up.
         """
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(str(one[4][0]) for one in found))
-        for address in addresses:
+        # As bytes, a host is looked up as it is; for a text, Python would load the codec for names beyond ASCII.
+        found = socket.getaddrinfo(host.encode() if host.isascii() else host, port, type=socket.SOCK_STREAM)
+        places = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+        for place in places:
+            family, address = place
+            dialled = socket.socket(family, socket.SOCK_STREAM)
             try:
-                dialled = socket.create_connection((address, port), timeout / len(addresses))
+                dialled.settimeout(timeout / len(places))
+                dialled.connect(address)
+                dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
-                if address == addresses[-1]:
+                dialled.close()
+                if place == places[-1]:
                     raise
             else:
-                dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self.adopt(dialled)
                 return
 

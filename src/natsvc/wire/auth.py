@@ -6,9 +6,6 @@ a `.creds` file with their JWT and a signature. No error raised here holds a sec
 
 from __future__ import annotations
 
-import base64
-import binascii
-import importlib
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,10 +34,11 @@ class _Hidden:
 HIDDEN: Final = _Hidden()
 """What stands in an error in the place of a value that is a secret, or may hold one."""
 
-_SEED = re.compile(r"[A-Z2-7]{58}")
+# Patterns are texts, compiled when they are first needed, as base64 is loaded: most connections have neither.
+_SEED = r"[A-Z2-7]{58}"
 _USER_SEED = b"\x95\x00"  # the kinds "seed" and "user" of nkeys, 5 and 8 bits from the top: in base32 "SUA"
-_JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_BEGINNING = re.compile(r"-{3,} ?BEGIN [A-Z ]*?(JWT|SEED) ?-{3,}")
+_JWT = r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"
+_BEGINNING = r"-{3,} ?BEGIN [A-Z ]*?(JWT|SEED) ?-{3,}"
 
 
 def connect_fields(
@@ -108,11 +106,11 @@ def parse_creds(content: object, *, field: str = "creds") -> tuple[str, str]:
     for line in _decoded(content).splitlines():
         text = line.strip()
         if text.startswith("---"):
-            beginning = _BEGINNING.fullmatch(text)
+            beginning = re.fullmatch(_BEGINNING, text)
             kind = beginning[1] if beginning else ""
         elif kind:
             blocks[kind] += text
-    if not _JWT.fullmatch(blocks["JWT"]):
+    if not re.fullmatch(_JWT, blocks["JWT"]):
         raise ConfigError(field, HIDDEN, "must be the content of a .creds file, with a JWT behind BEGIN NATS USER JWT")
     if not _is_user_seed(blocks["SEED"]):
         raise ConfigError(field, HIDDEN, "must have the seed of a user, SUA…, behind BEGIN USER NKEY SEED")
@@ -146,6 +144,8 @@ def load_nkeys(field: str) -> Any:
     Raises:
         ConfigError: It is not installed.
     """
+    import importlib
+
     try:
         return importlib.import_module("nkeys")
     except ImportError as missing:
@@ -159,6 +159,8 @@ def _plain(user: str | None, password: str | None, token: str | None) -> dict[st
 
 def _sign(seed: str, nonce: str) -> tuple[str, str]:
     """Return the public key and the signature, as they stand in CONNECT."""
+    import base64
+
     keys = load_nkeys("nkeys").from_seed(seed.encode())
     try:
         signature = keys.sign(nonce.encode("utf-8", "surrogatepass"))
@@ -175,7 +177,10 @@ def _decoded(content: object) -> str:
 
 
 def _is_user_seed(text: str) -> bool:
-    if not _SEED.fullmatch(text):
+    import base64
+    import binascii
+
+    if not re.fullmatch(_SEED, text):
         return False
     raw = base64.b32decode(text + "=" * (-len(text) % 8))
     return raw.startswith(_USER_SEED) and binascii.crc_hqx(raw[:-2], 0).to_bytes(2, "little") == raw[-2:]

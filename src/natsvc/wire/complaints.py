@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from natsvc.errors import AuthorizationError, NatsvcError, PermissionsError, ServerError
+from natsvc.wire.values import Value
 
 __all__ = ["Complaint", "Meaning", "read_complaint"]
 
-_AUTHENTICATION = re.compile(
-    r"authorization violation|(user|account) authentication (expired|revoked)",
-    re.IGNORECASE,
-)
-_PERMISSION = re.compile(
+# Texts, which are compiled when the first complaint comes: most programs never get one.
+_AUTHENTICATION = r"authorization violation|(user|account) authentication (expired|revoked)"
+_PERMISSION = (
     r"permissions violation for (?P<operation>publish|subscription)(?: to| with reply of) "
-    r'"(?P<subject>.*?)"(?: using queue "(?P<queue>.*?)")?(?: \(sid "(?P<sid>[0-9]{1,18})"\))?$',
-    re.IGNORECASE,
+    r'"(?P<subject>.*?)"(?: using queue "(?P<queue>.*?)")?(?: \(sid "(?P<sid>[0-9]{1,18})"\))?$'
 )
 
 
@@ -36,8 +33,7 @@ class Meaning(enum.Enum):
     FAREWELL = "the server is about to close the connection"
 
 
-@dataclass(frozen=True, slots=True)
-class Complaint:
+class Complaint(Value):
     """A complaint of the server.
 
     Attributes:
@@ -48,11 +44,16 @@ class Complaint:
         sid: The subscription's number; 0 if it isn't named by that, as it is when permissions were changed afterwards.
     """
 
-    meaning: Meaning
-    error: NatsvcError
-    subject: str = ""
-    queue_group: str = ""
-    sid: int = 0
+    __slots__ = ("error", "meaning", "queue_group", "sid", "subject")
+
+    def __init__(
+        self, meaning: Meaning, error: NatsvcError, subject: str = "", queue_group: str = "", sid: int = 0
+    ) -> None:
+        self.meaning = meaning
+        self.error = error
+        self.subject = subject
+        self.queue_group = queue_group
+        self.sid = sid
 
 
 _KNOWN: Final = {
@@ -64,9 +65,9 @@ _KNOWN: Final = {
 
 def read_complaint(text: str) -> Complaint:
     """Return what the text of an -ERR line means."""
-    if _AUTHENTICATION.search(text):
+    if re.search(_AUTHENTICATION, text, re.IGNORECASE):
         return Complaint(Meaning.CREDENTIALS, AuthorizationError(text))
-    permission = _PERMISSION.search(text)
+    permission = re.search(_PERMISSION, text, re.IGNORECASE)
     if permission is None:
         return Complaint(_KNOWN.get(text.lower(), Meaning.FAREWELL), ServerError(text))
     operation, subject = permission["operation"].lower(), permission["subject"]

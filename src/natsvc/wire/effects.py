@@ -7,10 +7,12 @@ Everything else is rarer, and is one of these values in `ConnectionState.effects
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from natsvc.wire.options import ServerAddress
+from natsvc.wire.values import Value
+
+if TYPE_CHECKING:
+    from natsvc.wire.options import ServerAddress
 
 __all__ = ["Callback", "Closed", "Dial", "Disconnect", "Effect", "Notify", "Settle", "StartTls", "Waiter", "WakeAt"]
 
@@ -21,8 +23,7 @@ Callback: TypeAlias = Literal["on_disconnect", "on_reconnect", "on_error", "on_l
 """The callbacks that a connection's user may give."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Dial:
+class Dial(Value):
     """Open a TCP connection, then call `dialled` or `dial_failed` with this number.
 
     Attributes:
@@ -30,12 +31,14 @@ class Dial:
         address: Where to.
     """
 
-    number: int
-    address: ServerAddress
+    __slots__ = __match_args__ = ("number", "address")
+
+    def __init__(self, number: int, address: ServerAddress) -> None:
+        self.number = number
+        self.address = address
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class StartTls:
+class StartTls(Value):
     """Begin TLS on the open connection, without reading from it in clear before; then call `tls_started` or `lost`.
 
     Attributes:
@@ -43,12 +46,14 @@ class StartTls:
         server_name: The name that the server's certificate must be for.
     """
 
-    number: int
-    server_name: str
+    __slots__ = __match_args__ = ("number", "server_name")
+
+    def __init__(self, number: int, server_name: str) -> None:
+        self.number = number
+        self.server_name = server_name
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Disconnect:
+class Disconnect(Value):
     """End the attempt or the connection of this number.
 
     Attributes:
@@ -57,28 +62,34 @@ class Disconnect:
         in_order: Whether to write that, and all that has been handed over, before it ends; otherwise it ends at once.
     """
 
-    number: int
-    last_words: bytes = b""
-    in_order: bool = False
+    __slots__ = __match_args__ = ("number", "last_words", "in_order")
+
+    def __init__(self, number: int, last_words: bytes = b"", in_order: bool = False) -> None:
+        self.number = number
+        self.last_words = last_words
+        self.in_order = in_order
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class WakeAt:
+class WakeAt(Value):
     """Call `wake` at this time (nanoseconds) instead of at the time named before; None: not at all."""
 
-    time: int | None
+    __slots__ = __match_args__ = ("time",)
+
+    def __init__(self, time: int | None) -> None:
+        self.time = time
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Settle:
+class Settle(Value):
     """Tell a waiter what it has waited for."""
 
-    waiter: Waiter
-    outcome: Any
+    __slots__ = __match_args__ = ("waiter", "outcome")
+
+    def __init__(self, waiter: Waiter, outcome: Any) -> None:
+        self.waiter = waiter
+        self.outcome = outcome
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Notify:
+class Notify(Value):
     """Call one of the user's callbacks, if it was given.
 
     Attributes:
@@ -88,20 +99,25 @@ class Notify:
         is_told: Whether those whom it concerns are told by a Settle; otherwise it may concern every service.
     """
 
-    callback: Callback
-    arguments: tuple[Any, ...] = ()
-    is_told: bool = False
+    __slots__ = __match_args__ = ("callback", "arguments", "is_told")
+
+    def __init__(self, callback: Callback, arguments: tuple[Any, ...] = (), is_told: bool = False) -> None:
+        self.callback = callback
+        self.arguments = arguments
+        self.is_told = is_told
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Closed:
+class Closed(Value):
     """The connection is closed for good.
 
     Attributes:
         error: What closed it; None if its user did.
     """
 
-    error: BaseException | None
+    __slots__ = __match_args__ = ("error",)
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
 
 
 Effect: TypeAlias = Dial | StartTls | Disconnect | WakeAt | Settle | Notify | Closed

@@ -2,19 +2,19 @@
 
 Names, defaults and meaning are those of ADR-40 and nats.go. URLs and options hold secrets, and many of them end in
 logs; so no repr shows one, and an error about a value that may hold one doesn't show the value.
+
+Modules that only some servers' URLs need are imported where they are needed: they take longer to load than all of this.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import ipaddress
 import re
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
-from urllib.parse import unquote_to_bytes
+from typing import Any, Final
 
 from natsvc.errors import ConfigError
 from natsvc.wire.auth import HIDDEN, check_seed, load_nkeys, parse_creds
+from natsvc.wire.values import Value
 
 __all__ = [
     "DEFAULT_PORT",
@@ -53,11 +53,11 @@ _MAY_HOLD_SECRET = re.compile(r"@|:(?!//)(?![0-9]*$)")  # credentials, or what f
 _LITERAL_SUBJECT = re.compile(r"[^\x00-\x20\x7f.*>]+(?:\.[^\x00-\x20\x7f.*>]+)*")
 _HOST = re.compile(r"[\w-]+(?:\.[\w-]+)*\.?")
 _PORT = re.compile(r"[0-9]{1,5}")
-_PERCENT_ENCODED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
+_PERCENT_ENCODED = r"(?:[^%]|%[0-9A-Fa-f]{2})*"
+_LONGEST_LABEL = 63
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class ServerAddress:
+class ServerAddress(Value):
     """A server: where it is, and what its URL says of how to connect to it.
 
     Attributes:
@@ -70,17 +70,25 @@ class ServerAddress:
         tls_name: The name that the server's certificate must be for. Default: the host.
     """
 
-    scheme: str
-    host: str
-    port: int = DEFAULT_PORT
-    user: str | None = None
-    password: str | None = None
-    token: str | None = None
-    tls_name: str = ""
+    __slots__ = ("host", "password", "port", "scheme", "tls_name", "token", "user")
 
-    def __post_init__(self) -> None:
-        if not self.tls_name:
-            _set(self, "tls_name", self.host)
+    def __init__(
+        self,
+        scheme: str,
+        host: str,
+        port: int = DEFAULT_PORT,
+        user: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        tls_name: str = "",
+    ) -> None:
+        self.scheme = scheme
+        self.host = host
+        self.port = port
+        self.user = user
+        self.password = password
+        self.token = token
+        self.tls_name = tls_name or host
 
     @property
     def url(self) -> str:
@@ -141,21 +149,23 @@ def discovered_server(url: object, learned_from: ServerAddress, *, in_clear: boo
     if not isinstance(url, str) or "@" in url or "://" in url:
         raise ConfigError("connect_urls", HIDDEN, "must be host:port")
     found = _parse("connect_urls", f"{learned_from.scheme}://{url}")
-    return dataclasses.replace(
-        found,
-        user=learned_from.user,
-        password=learned_from.password,
-        token=learned_from.token,
-        tls_name=learned_from.tls_name if in_clear or _is_ip_address(found.host) else found.host,
+    return ServerAddress(
+        found.scheme,
+        found.host,
+        found.port,
+        learned_from.user,
+        learned_from.password,
+        learned_from.token,
+        learned_from.tls_name if in_clear or _is_ip_address(found.host) else found.host,
     )
 
 
-@dataclass(frozen=True, slots=True)
 class ConnectOptions:
     """The options of a connection (ADR-40, "Client options").
 
     At most one of user (with password), token, nkey_seed and creds may be given; credentials in a URL come before them
-    for that server. None means "not given" everywhere.
+    for that server. None means "not given" everywhere. All but the servers are given by their names, and none can be
+    set afterwards.
 
     Attributes:
         servers: A URL, several separated by commas, or a sequence of URLs; see `parse_servers`.
@@ -192,17 +202,17 @@ class ConnectOptions:
 
     Raises:
         ConfigError: A value breaks one of these rules. It shows no secret.
+        TypeError: There is no such option.
     """
 
-    servers: str | Sequence[str] = field(repr=False)
-    _: KW_ONLY
-    addresses: tuple[ServerAddress, ...] = field(init=False)
+    servers: str | Sequence[str]
+    addresses: tuple[ServerAddress, ...]
     name: str | None = None
     user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
-    nkey_seed: str | bytes | None = field(default=None, repr=False)
-    creds: str | bytes | None = field(default=None, repr=False)
+    password: str | None = None
+    token: str | None = None
+    nkey_seed: str | bytes | None = None
+    creds: str | bytes | None = None
     tls: bool = False
     tls_handshake_first: bool = False
     tls_hostname: str | None = None
@@ -227,13 +237,35 @@ class ConnectOptions:
     max_pending_bytes: int = MAX_PENDING_BYTES
     drain_timeout: float = 30.0
 
-    def __post_init__(self) -> None:
-        _fill_in(self)
-        _set(self, "addresses", parse_servers(self.servers, field=_named("servers")))
+    def __init__(self, servers: str | Sequence[str], **given: Any) -> None:
+        unknown = given.keys() - DEFAULTS.keys()
+        if unknown:
+            raise TypeError(f"ConnectOptions has no option {min(unknown)!r}")
+        fields = vars(self)
+        fields["servers"] = servers
+        fields["addresses"] = parse_servers(servers, field=_named("servers"))
+        for name, default in DEFAULTS.items():
+            value = given.get(name)
+            fields[name] = default if value is None else value
         _check_texts(self)
         _check_credentials(self)
         _check_switches(self)
         _check_numbers(self)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"ConnectOptions.{name} can't be set: options are what they were made with")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"ConnectOptions.{name} can't be deleted: options are what they were made with")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ConnectOptions) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]  # the servers may be a list
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name not in _SECRETS)
+        return f"ConnectOptions({shown})"
 
     def requires_tls(self, address: ServerAddress) -> bool:
         """Whether a server may be talked to over TLS only, whatever its INFO says."""
@@ -250,19 +282,17 @@ class ConnectOptions:
         return self.tls_hostname or address.tls_name
 
 
-def _set(value: object, name: str, content: object) -> None:
-    object.__setattr__(value, name, content)  # the dataclass is frozen for everyone else
+DEFAULTS: Final[dict[str, Any]] = {
+    name: getattr(ConnectOptions, name) for name in ConnectOptions.__annotations__ if hasattr(ConnectOptions, name)
+}
+"""The options that need not be given, with what they are then."""
+
+_SECRETS = ("servers", "password", "token", "nkey_seed", "creds")
+"""What holds a secret, or may."""
 
 
 def _named(name: str) -> str:
     return f"ConnectOptions.{name}"
-
-
-def _fill_in(options: ConnectOptions) -> None:
-    """Put the default in the place of None, which means "not given"."""
-    for one in dataclasses.fields(options):
-        if one.init and one.default is not dataclasses.MISSING and getattr(options, one.name) is None:
-            _set(options, one.name, one.default)
 
 
 def _check_texts(options: ConnectOptions) -> None:
@@ -297,10 +327,10 @@ def _check_credentials(options: ConnectOptions) -> None:
 
 
 def _check_switches(options: ConnectOptions) -> None:
-    for one in dataclasses.fields(options):
-        value = getattr(options, one.name)
-        if isinstance(one.default, bool) and not isinstance(value, bool):
-            raise ConfigError(_named(one.name), value, "must be True or False")
+    for name, default in DEFAULTS.items():
+        value = getattr(options, name)
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise ConfigError(_named(name), value, "must be True or False")
 
 
 def _check_numbers(options: ConnectOptions) -> None:
@@ -378,8 +408,10 @@ def _parse_credentials(where: str, credentials: str) -> tuple[str | None, str | 
 
 def _percent_decoded(text: str) -> str | None:
     # None rather than an exception: one that tells what can't be decoded would carry a secret along.
-    if not _PERCENT_ENCODED.fullmatch(text) or not _is_text(text):
+    if not re.fullmatch(_PERCENT_ENCODED, text) or not _is_text(text):
         return None
+    from urllib.parse import unquote_to_bytes
+
     try:
         return unquote_to_bytes(text).decode()
     except UnicodeDecodeError:
@@ -411,6 +443,8 @@ def _parse_location(where: str, location: str, *, hidden: bool) -> tuple[str, in
 def _is_host_name(name: str) -> bool:
     if not _HOST.fullmatch(name):
         return False
+    if name.isascii():  # as nearly always; and it takes a while to load the codec
+        return all(0 < len(label) <= _LONGEST_LABEL for label in name.removesuffix(".").split("."))
     try:
         name.encode("idna")  # what the system's resolver will be asked for: labels of 1 to 63 bytes
     except UnicodeError:
@@ -419,6 +453,8 @@ def _is_host_name(name: str) -> bool:
 
 
 def _ipv6_address(text: str) -> str | None:
+    import ipaddress
+
     try:
         return str(ipaddress.IPv6Address(text))
     except ValueError:
@@ -426,6 +462,8 @@ def _ipv6_address(text: str) -> str | None:
 
 
 def _is_ip_address(host: str) -> bool:
+    import ipaddress
+
     try:
         ipaddress.ip_address(host)
     except ValueError:

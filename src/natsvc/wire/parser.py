@@ -10,12 +10,12 @@ from __future__ import annotations
 import enum
 import functools
 import json
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from natsvc.errors import ProtocolError
 from natsvc.message import Message
+from natsvc.wire.values import Value
 
 __all__ = [
     "MAX_INBOUND_PAYLOAD",
@@ -69,26 +69,30 @@ OK: Final = Verb.OK
 """The server has taken a command; it says so in verbose mode only."""
 
 
-@dataclass(frozen=True, slots=True)
-class Info:
+class Info(Value):
     """The server introduces itself, or tells what has changed (INFO).
 
     Attributes:
         data: The fields as they came: neither their names nor their values are checked.
     """
 
-    data: dict[str, Any]
+    __slots__ = ("data",)
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.data = data
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorReport:
+class ErrorReport(Value):
     r"""The server complains (-ERR).
 
     Attributes:
         text: Its words, without the quotes around them; what isn't UTF-8 is shown as `\xff`.
     """
 
-    text: str
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
 
 
 Event: TypeAlias = tuple[int, Message] | Info | ErrorReport | Verb | ProtocolError

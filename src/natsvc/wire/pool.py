@@ -7,7 +7,6 @@ lately is tried at once, so that a client moves to another server of a cluster w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from natsvc.errors import ConfigError
@@ -37,7 +36,6 @@ class Attempt(NamedTuple):
     at: int
 
 
-@dataclass(slots=True, eq=False)
 class _Server:
     """A server and what came of the attempts at it.
 
@@ -50,12 +48,15 @@ class _Server:
         refusal: The words in which it last refused the credentials; None since it accepted them.
     """
 
-    address: ServerAddress
-    is_discovered: bool = False
-    ready_at: int = 0
-    failures: int = 0
-    error: BaseException | None = None
-    refusal: str | None = None
+    __slots__ = ("address", "error", "failures", "is_discovered", "ready_at", "refusal")
+
+    def __init__(self, address: ServerAddress, *, is_discovered: bool = False) -> None:
+        self.address = address
+        self.is_discovered = is_discovered
+        self.ready_at = 0
+        self.failures = 0
+        self.error: BaseException | None = None
+        self.refusal: str | None = None
 
 
 class ServerPool:
