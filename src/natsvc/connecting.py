@@ -3,19 +3,23 @@
 It stands between front-ends and the wire, because it reads files, which a state machine doesn't.
 """
 
-# Without `from __future__ import annotations`: TypedDict compiles each annotation that is a text.
+# No `from __future__ import annotations`, for TypedDict compiles every annotation that is a text: all of them together
+# take as long as a connection to be made.
 
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, cast, get_args
 
 from natsvc.errors import ConfigError
 from natsvc.wire.effects import Callback
 from natsvc.wire.options import ConnectOptions
+from natsvc.wire.values import Value
 
 if TYPE_CHECKING:
-    import ssl
+    from ssl import SSLContext
+else:
+    SSLContext = object  # ssl takes its time to be loaded, and most connections don't need it
 
 __all__ = ["DEFAULT_SERVER", "ConnectArguments", "Preparation", "prepare", "require_own"]
 
@@ -72,7 +76,7 @@ class ConnectArguments(TypedDict, total=False):
     token: str | None
     nkey_seed: str | bytes | None
     creds: str | bytes | os.PathLike[str] | None
-    tls: "bool | ssl.SSLContext | None"
+    tls: bool | SSLContext | None
     tls_hostname: str | None
     tls_handshake_first: bool
     max_reconnects: int | None
@@ -105,7 +109,7 @@ class ConnectArguments(TypedDict, total=False):
 _CALLBACKS: tuple[Callback, ...] = get_args(Callback)
 
 
-class Preparation(NamedTuple):
+class Preparation(Value):
     """All that a front-end needs to connect.
 
     Attributes:
@@ -114,15 +118,20 @@ class Preparation(NamedTuple):
         callbacks: The user's callbacks, by the names of their options.
     """
 
-    options: ConnectOptions
-    tls_context: "ssl.SSLContext | None"
-    callbacks: dict[Callback, Callable[..., Any]]
+    __slots__ = ("callbacks", "options", "tls_context")
 
-    def make_tls_context(self) -> "ssl.SSLContext":
+    def __init__(
+        self, options: ConnectOptions, tls_context: SSLContext | None, callbacks: dict[Callback, Callable[..., Any]]
+    ) -> None:
+        self.options = options
+        self.tls_context = tls_context
+        self.callbacks = callbacks
+
+    def make_tls_context(self) -> SSLContext:
         """Return the user's TLS context, or one with the system's certificate authorities."""
         if self.tls_context is not None:
             return self.tls_context
-        import ssl  # it takes its time to be loaded, and most connections don't need it
+        import ssl
 
         return ssl.create_default_context()
 

@@ -81,14 +81,14 @@ def test_the_first_attempt_is_no_reconnect() -> None:
 
 def test_servers_that_are_named_during_the_first_connection_are_tried_too() -> None:
     pool = make_pool("a")
-    assert fail(pool, 0) == (A, 0)
+    assert fail(pool, 0) == Attempt(A, 0)
     pool.discovered(["d:4222"], A)
     assert failing(pool, 9) == [("d", 0)]
 
 
 def test_asking_changes_nothing() -> None:
     pool = make_pool()
-    assert [pool.next(7), pool.next(7), pool.next(9)] == [(A, 7), (A, 7), (A, 9)]
+    assert [pool.next(7), pool.next(7), pool.next(9)] == [Attempt(A, 7), Attempt(A, 7), Attempt(A, 9)]
 
 
 def test_servers_are_tried_in_random_order() -> None:
@@ -117,7 +117,7 @@ def test_an_only_server_is_tried_at_once_when_it_was_there_for_longer_than_the_w
     pool = make_pool("a")
     connect(pool, 0)
     pool.disconnected(A, 2 * SECOND)
-    assert pool.next(2 * SECOND) == (A, 2 * SECOND)
+    assert pool.next(2 * SECOND) == Attempt(A, 2 * SECOND)
 
 
 def test_a_server_that_drops_its_clients_at_once_is_not_hammered() -> None:
@@ -126,7 +126,7 @@ def test_a_server_that_drops_its_clients_at_once_is_not_hammered() -> None:
     pool.disconnected(A, 1)
     pool.connected(B, 1)
     pool.disconnected(B, 2)
-    assert pool.next(2) == (A, 2 * SECOND)
+    assert pool.next(2) == Attempt(A, 2 * SECOND)
 
 
 def test_the_wait_doubles_up_to_its_end() -> None:
@@ -147,8 +147,8 @@ def test_of_several_servers_that_may_be_tried_the_first_is_the_one_that_was_not_
     for _ in range(3):
         pool.failed(A, 0, ConnectionRefusedError())
     pool.failed(B, SECOND, ConnectionRefusedError())
-    assert pool.next(SECOND) == (B, 3 * SECOND)
-    assert pool.next(20 * SECOND) == (A, 20 * SECOND)
+    assert pool.next(SECOND) == Attempt(B, 3 * SECOND)
+    assert pool.next(20 * SECOND) == Attempt(A, 20 * SECOND)
 
 
 def test_no_wait_at_all_stays_none() -> None:
@@ -171,10 +171,10 @@ def test_a_connection_shortens_the_waits_of_the_other_servers_too() -> None:
     connect(pool)
     pool.disconnected(A, 10 * SECOND)
     failing(pool, 10, 10 * SECOND)
-    assert pool.next(50 * SECOND) == (B, 70 * SECOND)
+    assert pool.next(50 * SECOND) == Attempt(B, 70 * SECOND)
     pool.connected(A, 50 * SECOND)
     pool.disconnected(A, 51 * SECOND)
-    assert pool.next(51 * SECOND) == (B, 52 * SECOND)
+    assert pool.next(51 * SECOND) == Attempt(B, 52 * SECOND)
 
 
 def test_very_many_failures_are_waited_for_no_longer() -> None:
@@ -183,7 +183,7 @@ def test_very_many_failures_are_waited_for_no_longer() -> None:
     before = pool.next(0)
     assert before is not None
     fail(pool, 0)
-    assert pool.next(0) == (A, before.at + 30 * SECOND)
+    assert pool.next(0) == Attempt(A, before.at + 30 * SECOND)
 
 
 def test_a_server_may_fail_as_often_as_max_reconnects_says() -> None:
@@ -216,7 +216,7 @@ def test_a_reconnect_on_demand_goes_to_another_server_without_any_wait() -> None
     pool.disconnected(A, 1, on_demand=True)
     pool.connected(B, 1)
     pool.disconnected(B, 2, on_demand=True)
-    assert pool.next(2) == (A, 2)
+    assert pool.next(2) == Attempt(A, 2)
 
 
 def test_a_reconnect_on_demand_waits_after_its_first_round() -> None:
@@ -288,7 +288,7 @@ def test_what_is_told_of_a_server_that_is_not_in_the_pool_changes_no_server() ->
     pool.connected(D, 0)
     assert pool.servers == (A, B)
     pool.disconnected(D, 0)
-    assert pool.next(0) == (A, 0)
+    assert pool.next(0) == Attempt(A, 0)
 
 
 # Refused credentials

@@ -48,13 +48,12 @@ MAX_SECONDS = 1_000_000_000
 MAX_INBOX_PREFIX = 1024
 """So many bytes an inbox prefix may have: a command line of 4,096 must hold more than the reply subject."""
 
-_SEPARATORS = re.compile(r"[\x00-\x20\x7f]")
+_SEPARATORS = frozenset(map(chr, (*range(0x21), 0x7F)))
+_WILDCARDS = frozenset("*>")
 _MAY_HOLD_SECRET = re.compile(r"@|:(?!//)(?![0-9]*$)")  # credentials, or what follows a colon and is no port
-_LITERAL_SUBJECT = re.compile(r"[^\x00-\x20\x7f.*>]+(?:\.[^\x00-\x20\x7f.*>]+)*")
-_HOST = re.compile(r"[\w-]+(?:\.[\w-]+)*\.?")
-_PORT = re.compile(r"[0-9]{1,5}")
 _PERCENT_ENCODED = r"(?:[^%]|%[0-9A-Fa-f]{2})*"
 _LONGEST_LABEL = 63
+_LONGEST_PORT = 5
 
 
 class ServerAddress(Value):
@@ -303,10 +302,10 @@ def _check_texts(options: ConnectOptions) -> None:
             raise ConfigError(_named(name), shown, "must be a str with a UTF-8 form")
         if value == "" and name != "password":
             raise ConfigError(_named(name), shown, "must not be empty: leave it out (or None)")
-    if options.tls_hostname is not None and _SEPARATORS.search(options.tls_hostname):
+    if options.tls_hostname is not None and not _SEPARATORS.isdisjoint(options.tls_hostname):
         raise ConfigError(_named("tls_hostname"), options.tls_hostname, "must not contain blanks or control characters")
     prefix = options.inbox_prefix
-    if not _is_text(prefix) or not _LITERAL_SUBJECT.fullmatch(prefix):
+    if not _is_text(prefix) or not all(prefix.split(".")) or not (_SEPARATORS | _WILDCARDS).isdisjoint(prefix):
         raise ConfigError(_named("inbox_prefix"), prefix, "must be subject tokens between single dots, no * and no >")
     if len(prefix.encode()) > MAX_INBOX_PREFIX:
         raise ConfigError(_named("inbox_prefix"), prefix, f"must not be longer than {MAX_INBOX_PREFIX} bytes")
@@ -376,7 +375,7 @@ def _parse(where: str, url: object, *, hidden: bool = False) -> ServerAddress:
         raise ConfigError(where, type(url), "must be a str: a URL")
     hidden = hidden or _MAY_HOLD_SECRET.search(url) is not None
     shown = HIDDEN if hidden else url
-    if _SEPARATORS.search(url):
+    if not _SEPARATORS.isdisjoint(url):
         raise ConfigError(where, shown, "must not contain blanks or control characters")
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -434,19 +433,24 @@ def _parse_location(where: str, location: str, *, hidden: bool) -> tuple[str, in
     if host is None:
         rule = "must have a host: a name, an IPv4 address, or an IPv6 address in brackets"
         raise ConfigError(where, HIDDEN if hidden or (colon and not bracket) else location, rule)
-    if colon not in ("", ":") or (port and not (_PORT.fullmatch(port) and 0 < int(port) < 65536)):
+    if colon not in ("", ":") or (port and not _is_port(port)):
         rule = "must be followed by nothing or a port from 1 to 65535; an IPv6 address stands in brackets"
         raise ConfigError(where, HIDDEN if hidden else host, rule)
     return host, int(port) if port else DEFAULT_PORT
 
 
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _LONGEST_PORT and 0 < int(text) < 65536
+
+
 def _is_host_name(name: str) -> bool:
-    if not _HOST.fullmatch(name):
+    labels = name.removesuffix(".").split(".")
+    if not all(labels) or not all(one.isalnum() or one in "-_." for one in name):
         return False
-    if name.isascii():  # as nearly always; and it takes a while to load the codec
-        return all(0 < len(label) <= _LONGEST_LABEL for label in name.removesuffix(".").split("."))
+    if name.isascii():  # as nearly always: then the codec below, which takes its time to be loaded, looks at this alone
+        return max(map(len, labels)) <= _LONGEST_LABEL
     try:
-        name.encode("idna")  # what the system's resolver will be asked for: labels of 1 to 63 bytes
+        name.encode("idna")  # what the system's resolver will be asked for
     except UnicodeError:
         return False
     return True

@@ -11,7 +11,7 @@ import enum
 import functools
 import json
 from io import BytesIO
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from natsvc.errors import ProtocolError
 from natsvc.message import Message
@@ -99,14 +99,17 @@ Event: TypeAlias = tuple[int, Message] | Info | ErrorReport | Verb | ProtocolErr
 """What has come. A message comes with the number of its subscription (sid), in a bare tuple: this is the hot path."""
 
 
-class _Head(NamedTuple):
+class _Head(Value):
     """What the line before a message says; a header size of None is a MSG."""
 
-    sid: int
-    subject: str
-    reply: str
-    header_size: int | None
-    size: int
+    __slots__ = ("header_size", "reply", "sid", "size", "subject")
+
+    def __init__(self, sid: int, subject: str, reply: str, header_size: int | None, size: int) -> None:
+        self.sid = sid
+        self.subject = subject
+        self.reply = reply
+        self.header_size = header_size
+        self.size = size
 
 
 class _Numbers(dict[str, int]):
@@ -250,14 +253,14 @@ class Parser:
 
     def _read_message(self, head: _Head, stream: BytesIO, events: list[Event]) -> bool:
         """Read what comes after a message's line; return whether the next command can be read."""
-        sid, subject, reply, header_size, size = head
+        header_size, size = head.header_size, head.size
         block = None if header_size is None else stream.read(header_size)
         data = stream.read(size - (header_size or 0))
         end = stream.read(len(_CRLF))
         if end != _CRLF:
             self._stop(head, (block or b"") + data, end, events)
             return False
-        events.append((sid, Message(subject, data, reply=reply, headers=block)))
+        events.append((head.sid, Message(head.subject, data, reply=head.reply, headers=block)))
         return True
 
     def _stop(self, head: _Head, content: bytes, end: bytes, events: list[Event]) -> None:

@@ -7,10 +7,11 @@ lately is tried at once, so that a client moves to another server of a cluster w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from natsvc.errors import ConfigError
 from natsvc.wire.options import ConnectOptions, ServerAddress, discovered_server
+from natsvc.wire.values import Value
 
 if TYPE_CHECKING:
     from random import Random
@@ -24,7 +25,7 @@ _MAX_DOUBLINGS = 64
 _MAX_REFUSAL = 256
 
 
-class Attempt(NamedTuple):
+class Attempt(Value):
     """What to do next: try this server at this time.
 
     Attributes:
@@ -32,8 +33,11 @@ class Attempt(NamedTuple):
         at: The time in nanoseconds, not before now.
     """
 
-    address: ServerAddress
-    at: int
+    __slots__ = ("address", "at")
+
+    def __init__(self, address: ServerAddress, at: int) -> None:
+        self.address = address
+        self.at = at
 
 
 class _Server:
