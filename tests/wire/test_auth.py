@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from natsvc.errors import AuthorizationError, ConfigError
+from natsvc.wire.addresses import ServerAddress
 from natsvc.wire.auth import HIDDEN, check_seed, connect_fields, parse_creds
-from natsvc.wire.options import ConnectOptions, ServerAddress
+from natsvc.wire.options import ConnectOptions
 from tests.wire.test_options import everything_shown
 
 SEED = "SUAACAIBAEAQCAIBAEAQCAIBAEAQCAIBAEAQCAIBAEAQCAIBAEAQCAN7EY"

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natsvc.errors import ConfigError
-from natsvc.wire.options import DEFAULTS, ConnectOptions, ServerAddress, discovered_server, parse_servers
+from natsvc.wire.addresses import ServerAddress, discovered_server, parse_servers
+from natsvc.wire.options import DEFAULTS, ConnectOptions
 
 SECRET = "s3cr3t"
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from natsvc.errors import AuthorizationError
-from natsvc.wire.options import ConnectOptions, ServerAddress, parse_servers
+from natsvc.wire.addresses import ServerAddress, parse_servers
+from natsvc.wire.options import ConnectOptions
 from natsvc.wire.pool import MAX_DISCOVERED_SERVERS, Attempt, ServerPool
 
 MILLISECOND = 1_000_000

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from natsvc.anyio.driver import Driver
-    from natsvc.wire.options import ServerAddress
+    from natsvc.wire.addresses import ServerAddress
 
 __all__ = ["Socket"]
 

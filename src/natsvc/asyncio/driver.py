@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from natsvc.asyncio.link import Listener
     from natsvc.connecting import Preparation
-    from natsvc.wire.options import ServerAddress
+    from natsvc.wire.addresses import ServerAddress
 
 __all__ = ["Driver", "settle"]
 

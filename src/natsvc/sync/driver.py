@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from natsvc.connecting import Preparation
     from natsvc.sync.tls import Tls
-    from natsvc.wire.options import ServerAddress
+    from natsvc.wire.addresses import ServerAddress
 
 __all__ = ["HIGH_WATER", "Driver", "Listener"]
 

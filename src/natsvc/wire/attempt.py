@@ -21,7 +21,8 @@ from natsvc.wire.effects import StartTls
 from natsvc.wire.parser import Parser
 
 if TYPE_CHECKING:
-    from natsvc.wire.options import ConnectOptions, ServerAddress
+    from natsvc.wire.addresses import ServerAddress
+    from natsvc.wire.options import ConnectOptions
 
 __all__ = ["Attempt", "Phase"]
 

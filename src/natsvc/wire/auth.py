@@ -14,7 +14,8 @@ from natsvc.errors import AuthorizationError, ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from natsvc.wire.options import ConnectOptions, ServerAddress
+    from natsvc.wire.addresses import ServerAddress
+    from natsvc.wire.options import ConnectOptions
 
 __all__ = ["HIDDEN", "check_seed", "connect_fields", "load_nkeys", "parse_creds"]
 

@@ -18,6 +18,7 @@ __all__ = [
     "MAX_CONTROL_LINE",
     "PING",
     "PONG",
+    "SEPARATORS",
     "check_queue_group",
     "check_subject",
     "check_subscription_subject",
@@ -40,7 +41,10 @@ MAX_CONTROL_LINE: Final = 4096
 _MAX_SID: Final = 2**63 - 1
 """The largest number of a subscription, in the 64 bits that clients commonly have for it."""
 
-_SEPARATORS = frozenset(map(chr, (*range(0x21), 0x7F)))
+_SEPARATING = bytes((*range(0x21), 0x7F))
+
+SEPARATORS: Final = frozenset(map(chr, _SEPARATING))
+"""Blanks and control characters: no argument may hold one."""
 
 SURELY_SHORT = MAX_CONTROL_LINE - 32
 """Subjects of so many bytes leave room in a command line for whatever number stands behind them."""
@@ -133,7 +137,7 @@ def check_subject(field: str, value: object) -> str:
     """
     if not isinstance(value, str) or not value:
         raise SubjectError(field, value, "must be a str, and not empty")
-    if not _SEPARATORS.isdisjoint(value):
+    if not SEPARATORS.isdisjoint(value):
         raise SubjectError(field, value, "must not contain blanks or control characters")
     try:
         _encode(value)

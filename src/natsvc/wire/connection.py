@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from natsvc.message import Data, Message
-    from natsvc.wire.options import ConnectOptions, ServerAddress
+    from natsvc.wire.addresses import ServerAddress
+    from natsvc.wire.options import ConnectOptions
 
 __all__ = ["ConnectionState", "Deliveries", "Status", "SubscriptionState"]
 

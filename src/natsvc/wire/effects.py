@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from natsvc.wire.values import Value
 
 if TYPE_CHECKING:
-    from natsvc.wire.options import ServerAddress
+    from natsvc.wire.addresses import ServerAddress
 
 __all__ = ["Callback", "Closed", "Dial", "Disconnect", "Effect", "Notify", "Settle", "StartTls", "Waiter", "WakeAt"]
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from natsvc.errors import ConfigError
-from natsvc.wire.options import ConnectOptions, ServerAddress, discovered_server
+from natsvc.wire.addresses import ServerAddress, discovered_server
+from natsvc.wire.options import ConnectOptions
 from natsvc.wire.values import Value
 
 if TYPE_CHECKING:
