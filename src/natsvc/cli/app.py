@@ -1,0 +1,128 @@
+"""The commands of `natsvc`: their words, options and help. What a command does is imported when it runs."""
+
+# No `from __future__ import annotations`: Typer needs the annotations themselves, and would have to evaluate them.
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from natsvc import __version__
+from natsvc.cli.options import ConnectionSettings, Json, with_connection, with_connection_defaults
+
+__all__ = ["app"]
+
+_ALIASES = {"list": "ls", "l": "ls", "i": "info", "req": "request"}
+"""The other words that the nats CLI has for its commands."""
+
+
+class _Commands(TyperGroup):
+    """The commands, by their names and by their aliases."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
+
+
+app = typer.Typer(
+    cls=_Commands,
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ServiceName = Annotated[str, typer.Argument(metavar="NAME", help="The service.", show_default=False)]
+OptionalServiceName = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="The service. All, unless it is given.", show_default=False)
+]
+InstanceId = Annotated[
+    str | None, typer.Argument(metavar="ID", help="The id of one of its instances.", show_default=False)
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print("natsvc", __version__)
+        raise typer.Exit
+
+
+@app.callback()
+@with_connection_defaults
+def natsvc(
+    invocation: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Find, watch, call and run NATS services.
+
+    How to connect is told before or after the command; see the help of a command for the options.
+    """
+    if invocation.invoked_subcommand is None:
+        print(invocation.get_help())
+        raise typer.Exit(2)
+
+
+@app.command()
+@with_connection
+def ls(settings: ConnectionSettings, name: OptionalServiceName = None, as_json: Json = False) -> None:
+    """List the instances of all services, or of one (also: list, l)."""
+    from natsvc.cli.discovery import ls
+
+    ls(settings, name, as_json=as_json)
+
+
+@app.command()
+@with_connection
+def info(
+    settings: ConnectionSettings,
+    name: ServiceName,
+    id: InstanceId = None,
+    endpoint: Annotated[
+        str | None, typer.Option("--endpoint", "-e", metavar="REGEXP", help="Show the endpoints with such names only.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show an instance of a service: what it is, its endpoints, how they do (also: i)."""
+    from natsvc.cli.discovery import info
+
+    info(settings, name, id, endpoint=endpoint, as_json=as_json)
+
+
+@app.command()
+@with_connection
+def stats(settings: ConnectionSettings, name: ServiceName, id: InstanceId = None, as_json: Json = False) -> None:
+    """Show what the endpoints of a service have counted, for each instance."""
+    from natsvc.cli.discovery import stats
+
+    stats(settings, name, id, as_json=as_json)
+
+
+@app.command()
+@with_connection
+def ping(settings: ConnectionSettings, name: OptionalServiceName = None, as_json: Json = False) -> None:
+    """Show which instances answer, and how fast. Ends with status 1 if none does."""
+    from natsvc.cli.discovery import ping
+
+    ping(settings, name, as_json=as_json)
+
+
+@app.command()
+@with_connection
+def request(
+    settings: ConnectionSettings,
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help="The service.", show_default=False)],
+    endpoint: Annotated[str, typer.Argument(metavar="ENDPOINT", help="The endpoint's name.", show_default=False)],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="The body; - reads it from stdin.", show_default=False)
+    ] = "",
+    header: Annotated[
+        list[str] | None, typer.Option("--header", "-H", metavar="NAME:VALUE", help="A header; may be repeated.")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many requests to send.")] = 1,
+    raw: Annotated[bool, typer.Option("--raw", "-r", help="Print the response's body, and nothing else.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Send a request to an endpoint of a service, and print the response (also: req)."""
+    from natsvc.cli.request import request
+
+    request(settings, service, endpoint, data, headers=header or [], count=count, raw=raw, as_json=as_json)
