@@ -33,7 +33,8 @@ def measurement_to_dict(measurement: Measurement) -> dict[str, Any]:
         "requests_per_second": round(measurement.rate, 1),
         "latency": None if latency is None else latency.to_dict(),
         "errors": [
-            {"kind": one.kind, "count": one.count, "first": one.text} for one in _by_count(measurement.failures.values())
+            {"kind": one.kind, "count": one.count, "first": one.text}
+            for one in _by_count(measurement.failures.values())
         ],
     }
 
