@@ -6,6 +6,7 @@ costs no more than what it does.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or what the command ends with; 1 after an error, which is told in one line on stderr; 2 if the command line
         is wrong; 130 after Ctrl-C.
     """
+    _open_missing_streams()
     try:
         missing = [package for package in _NEEDED if importlib.util.find_spec(package) is None]
         if missing:
@@ -101,7 +103,14 @@ def _fail(line: str, status: int = _FAILED) -> int:
     return status
 
 
+def _open_missing_streams() -> None:
+    """Give the process the streams that it was started without, so that there is one to write to."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  # for the process's life
+
+
 def _give_up_stdout() -> None:
     """Have what is still unwritten go nowhere: the interpreter would try once more, and complain."""
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  # a device, not a path
+    with open(os.devnull, "wb") as nowhere, contextlib.suppress(OSError, ValueError):  # noqa: PTH123  # a device
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

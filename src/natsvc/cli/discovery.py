@@ -18,6 +18,7 @@ from natsvc.cli.output import (
     identity,
     number,
     print_json,
+    print_note,
     print_table,
     print_text,
     table,
@@ -44,6 +45,9 @@ def ls(settings: ConnectionSettings, name: str | None = None, *, as_json: bool =
     found.sort(key=lambda one: (one.name, one.id))
     if as_json:
         print_json([one.to_dict() for one in found])
+        return
+    if not found:
+        print_note("there are no services" if name is None else f"there is no service {name!r}")
         return
     shown = table(None, ["Name", "Version", identity("ID"), "Description"])
     for one in found:
@@ -121,7 +125,7 @@ def stats(settings: ConnectionSettings, name: str, id: str | None = None, *, as_
                 format_duration(one.processing_time),
                 format_duration(one.average_processing_time),
             )
-    _add_sums(shown, [one for instance in found for one in instance.endpoints])
+    _set_sums(shown, [one for instance in found for one in instance.endpoints])
     print_table(shown)
 
 
@@ -203,13 +207,10 @@ def _print_info(facts: ServiceInfo, counted: ServiceStats) -> None:
             print_text(f"\nData of {one.name}\n{json.dumps(one.data, indent=2, ensure_ascii=False)}")
 
 
-def _add_sums(shown: Table, endpoints: Sequence[EndpointStats]) -> None:
-    if len(endpoints) < 2:
-        return
+def _set_sums(shown: Table, endpoints: Sequence[EndpointStats]) -> None:
     requests = sum(one.num_requests for one in endpoints)
     processing_time = sum(one.processing_time for one in endpoints)
-    shown.add_section()
-    shown.add_row(
+    sums = [
         "",
         "",
         format_count(requests),
@@ -217,7 +218,10 @@ def _add_sums(shown: Table, endpoints: Sequence[EndpointStats]) -> None:
         format_count(sum(one.num_errors for one in endpoints)),
         format_duration(processing_time),
         format_duration(processing_time // requests if requests else 0),
-    )
+    ]
+    for column, text in zip(shown.columns, sums, strict=True):
+        column.footer = text
+    shown.show_footer = len(endpoints) > 1
 
 
 def _started(time: dt.datetime | None) -> str:

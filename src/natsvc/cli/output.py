@@ -30,6 +30,7 @@ __all__ = [
     "in_one_line",
     "number",
     "print_json",
+    "print_note",
     "print_table",
     "print_text",
     "printable",
@@ -38,6 +39,9 @@ __all__ = [
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters but tab and newline, what changes the direction of text, and halves of characters."""
+
+_UNLIMITED = 100_000
+"""A width that no table has."""
 
 _UNITS = (("ns", 1), ("µs", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000))
 
@@ -97,7 +101,7 @@ def table(title: str | None, columns: Iterable[str | Column]) -> Table:
         columns: The headings, or columns such as `number` makes. Columns of text are wrapped as the width demands.
     """
     from rich import box
-    from rich.table import Column, Table
+    from rich.table import Table
 
     class PlainTable(Table):
         """A table whose cells are what they say."""
@@ -106,12 +110,14 @@ def table(title: str | None, columns: Iterable[str | Column]) -> Table:
             super().add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
     return PlainTable(
-        *(Column(one, overflow="fold") if isinstance(one, str) else one for one in columns),
+        *(_text_column(one) if isinstance(one, str) else one for one in columns),
         title=None if title is None else printable(title),
         title_justify="left",
         title_style="bold",
         header_style="bold",
-        box=box.SIMPLE_HEAD,
+        footer_style="bold",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
         pad_edge=False,
         show_edge=False,
     )
@@ -121,18 +127,31 @@ def print_table(shown: Table) -> None:
     """Print a table: fitted to the terminal's width, or to COLUMNS; as wide as it is where neither is known."""
     from rich.measure import Measurement
 
-    if _stdout().is_terminal or os.environ.get("COLUMNS"):
-        _stdout().print(shown)
+    console = _stdout()
+    if console.is_terminal or os.environ.get("COLUMNS"):
+        if Measurement.get(console, console.options.update(max_width=_UNLIMITED), shown).minimum > console.width:
+            for column in shown.columns:  # better broken into lines than cut off
+                column.no_wrap, column.overflow, column.min_width = False, "fold", None
+    else:
+        # Who reads a pipe wants a row to be a line.
+        console = _make_console(width=_UNLIMITED)
+        console.width = max(1, Measurement.get(console, console.options, shown).maximum)
+    if console.is_terminal:
+        console.print(shown)
         return
-    # Who reads a pipe wants a row to be a line.
-    whole = _make_console(width=100_000)
-    whole.width = max(1, Measurement.get(whole, whole.options, shown).maximum)
-    whole.print(shown)
+    with console.capture() as capture:
+        console.print(shown)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def print_text(text: str) -> None:
     """Print a text of which parts may come from services."""
     _stdout().print(printable(text), soft_wrap=True)
+
+
+def print_note(text: str) -> None:
+    """Print a line for people, such as that there is nothing to show, to stderr: it is no part of the result."""
+    print(in_one_line(text), file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
@@ -167,6 +186,12 @@ def format_duration(nanoseconds: float) -> str:
     if days == 0:
         return f"{hours}h{minutes % 60:02}m"
     return f"{days}d{hours % 24:02}h"
+
+
+def _text_column(heading: str) -> Column:
+    from rich.table import Column
+
+    return Column(heading, overflow="fold", min_width=max(map(len, heading.split("\n"))))
 
 
 @functools.cache

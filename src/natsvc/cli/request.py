@@ -6,7 +6,6 @@ The response's body goes to stdout, and everything about it to stderr, so that w
 from __future__ import annotations
 
 import base64
-import difflib
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -47,7 +46,7 @@ def request(
         data: The body, or `-`: what stdin has.
         headers: Headers, each as NAME:VALUE.
         count: How many requests.
-        raw: Print the bodies as they are, and nothing else.
+        raw: Print the body as it is, and nothing else; of several, each ends with a line break.
         as_json: Print each response as a JSON object.
 
     Raises:
@@ -67,7 +66,7 @@ def request(
             if as_json:
                 print_json(_to_dict(subject, response, taken))
             elif raw:
-                _print_raw(response.data)
+                _print_raw(response.data, in_a_line=count > 1)
             else:
                 _print_response(subject, response, taken)
 
@@ -76,13 +75,11 @@ def _find_subject(client: ServiceClient, service: str, endpoint: str, timeout: f
     found = client.info(service, timeout=timeout, limit=1)
     if not found:
         raise CommandError(f"no service {service!r} answers")
-    subjects = {one.name: one.subject for one in reversed(found[0].endpoints)}
-    if endpoint not in subjects:
-        names = difflib.get_close_matches(endpoint, subjects) or list(subjects)
-        raise CommandError(
-            f"the service {service!r} has no endpoint {endpoint!r}; it has: {', '.join(names) or 'none at all'}"
-        )
-    subject = subjects[endpoint]
+    endpoints = found[0].endpoints
+    subject = next((one.subject for one in endpoints if one.name == endpoint), None)
+    if subject is None:
+        names = ", ".join(one.name for one in endpoints) or "none at all"
+        raise CommandError(f"the service {service!r} has no endpoint {endpoint!r}; it has: {names}")
     if {"*", ">"}.intersection(subject.split(".")):
         raise CommandError(
             f"the endpoint {endpoint!r} listens to {subject!r}, which is no subject to send one request to"
@@ -103,8 +100,8 @@ def _to_dict(subject: str, response: Message, taken: int) -> dict[str, Any]:
     return shown
 
 
-def _print_raw(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
+def _print_raw(data: bytes, *, in_a_line: bool) -> None:
+    sys.stdout.buffer.write(data + b"\n" if in_a_line else data)
     sys.stdout.buffer.flush()
 
 
