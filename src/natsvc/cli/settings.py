@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from natsvc.cli.context import Context, load_context
-from natsvc.cli.credentials import make_tls_context, read_seed
-
 if TYPE_CHECKING:
+    from natsvc.cli.context import Context
     from natsvc.sync import Connection
 
 __all__ = ["DEFAULT_TIMEOUT", "ConnectionSettings"]
@@ -69,6 +67,9 @@ class ConnectionSettings:
         Raises:
             CommandError: A file can't be read, or the context asks for what natsvc doesn't have.
         """
+        from natsvc.cli.context import Context
+        from natsvc.cli.credentials import make_tls_context
+
         context = self._load_context() or Context()
         arguments: dict[str, Any] = {
             "servers": self.server or context.url,
@@ -93,9 +94,13 @@ class ConnectionSettings:
         return connect(**self.arguments())
 
     def _load_context(self) -> Context | None:
+        from natsvc.cli.context import load_context
+
         return None if self.no_context else load_context(self.context)
 
     def _credentials(self) -> dict[str, Any]:
+        from natsvc.cli.credentials import read_seed
+
         is_token = self.user is not None and self.password is None
         given = {
             "user": None if is_token else self.user,
