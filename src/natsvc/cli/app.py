@@ -126,3 +126,64 @@ def request(
     from natsvc.cli.request import request
 
     request(settings, service, endpoint, data, headers=header or [], count=count, raw=raw, as_json=as_json)
+
+
+@app.command()
+@with_connection
+def bench(
+    settings: ConnectionSettings,
+    subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="Where the requests go.", show_default=False)],
+    requests: Annotated[int, typer.Option("--requests", "-n", min=1, help="How many requests to send.")] = 10_000,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", "-c", min=1, help="How many are in flight at once.")
+    ] = 64,
+    size: Annotated[
+        int | None,
+        typer.Option("--size", min=0, metavar="BYTES", help="The size of the requests' bodies. [default: 16]"),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="The requests' body instead; - reads it from stdin.")
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option("--header", "-H", metavar="NAME:VALUE", help="A header; may be repeated.")
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            "--rate", min=0.001, help="Requests to send in a second. As many as possible, unless it is given."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Put load on whoever answers to a subject, and show how fast that goes."""
+    from natsvc.cli.bench import bench
+
+    bench(
+        settings,
+        subject,
+        requests=requests,
+        concurrency=concurrency,
+        data=data,
+        size=size,
+        headers=header or [],
+        rate=rate,
+        as_json=as_json,
+    )
+
+
+@app.command()
+@with_connection
+def demo(
+    settings: ConnectionSettings,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep running, so that other commands can be tried on the service.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a service on asyncio, on trio and in threads, send it some thousand requests, and show what came of them.
+
+    On the server or the context that is given; otherwise on a nats-server of its own.
+    """
+    from natsvc.cli.demo import demo
+
+    demo(settings, keep=keep, as_json=as_json)

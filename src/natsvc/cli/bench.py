@@ -13,7 +13,7 @@ from natsvc.cli.latency import Latency
 from natsvc.cli.load import Measurement, Outgoing, run_load
 from natsvc.cli.load_report import measurement_to_dict, print_failures, print_histogram, print_latency
 from natsvc.cli.options import parse_headers
-from natsvc.cli.output import CommandError, UsageError, format_count, format_duration, print_json
+from natsvc.cli.output import CommandError, UsageError, format_count, format_duration, print_json, print_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,9 +104,9 @@ def _show(subject: str, outgoing: Outgoing, concurrency: int, measurement: Measu
     latency = Latency.of(measurement.latencies)
     if latency is not None:
         print_latency(title, measurement, latency)
-        print()
+        print_text("")
         print_histogram(latency.buckets)
     if measurement.failures:
         if latency is not None:
-            print()
-        print_failures(measurement.failures.values())
+            print_text("")
+        print_failures(None, measurement.failures.values())

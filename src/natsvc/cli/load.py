@@ -14,7 +14,7 @@ import sys
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,7 @@ class Measurement:
         sent: How many requests were sent, and were answered or given up; not those that an interruption cut short.
         latencies: The times to each answer in nanoseconds, error replies included.
         failures: What went wrong, by its kind.
-        answers: How many responses there were of each sort, if they were sorted.
+        responses: How many there were of each sort, if they were sorted.
         duration: How long it all took, in nanoseconds.
         is_interrupted: Whether Ctrl-C ended it.
     """
@@ -79,7 +79,7 @@ class Measurement:
     sent: int = 0
     latencies: array[int] = field(default_factory=lambda: array("q"))
     failures: dict[str, Failure] = field(default_factory=dict)
-    answers: Counter[str] = field(default_factory=Counter)
+    responses: Counter[str] = field(default_factory=Counter)
     duration: int = 0
     is_interrupted: bool = False
 
@@ -112,7 +112,7 @@ def run_load(
     timeout: float,
     measurement: Measurement,
     rate: float | None = None,
-    sorted_by: str | None = None,
+    sort: Callable[[Message], str] | None = None,
 ) -> None:
     """Send requests, some of them at once, until all are answered or given up, with a progress bar on a terminal.
 
@@ -126,13 +126,13 @@ def run_load(
         timeout: Seconds to wait for an answer.
         measurement: Where to note what comes of them; it is good also when an exception is raised.
         rate: How many to send in a second. None: each as soon as an earlier one is done.
-        sorted_by: The header whose value sorts the responses.
+        sort: Returns of which sort a response is. None: they are not sorted.
 
     Raises:
         NoRespondersError: The very first to come back says that nobody is there.
         NatsvcError: A request can't be sent, or the connection is closed for good.
     """
-    load = _Load(requests, timeout=timeout, measurement=measurement, rate=rate, sorted_by=sorted_by)
+    load = _Load(requests, timeout=timeout, measurement=measurement, rate=rate, sort=sort)
     with _progress_bar(total) as progress:
         asyncio.run(load.run(connection, min(concurrency, total), progress))
 
@@ -147,13 +147,13 @@ class _Load:
         timeout: float,
         measurement: Measurement,
         rate: float | None,
-        sorted_by: str | None,
+        sort: Callable[[Message], str] | None,
     ) -> None:
         self._requests: Iterator[tuple[int, Outgoing]] = enumerate(requests)
         self._timeout = timeout
         self._measurement = measurement
         self._interval = None if rate is None else 1e9 / rate
-        self._sorted_by = sorted_by
+        self._sort = sort
         self._began = 0
 
     async def run(self, connection: Mapping[str, Any], concurrency: int, progress: Progress | None) -> None:
@@ -206,8 +206,8 @@ class _Load:
         error = service_error(reply)
         if error is not None:
             self._measurement.fail(error.code, error.description)
-        elif self._sorted_by is not None:
-            self._measurement.answers[reply.headers.get(self._sorted_by) or ""] += 1
+        elif self._sort is not None:
+            self._measurement.responses[self._sort(reply)] += 1
 
     async def _turn(self, index: int) -> int:
         """Wait until a request is due; return the time from which its latency counts.

@@ -58,9 +58,9 @@ def print_latency(title: str, measurement: Measurement, latency: Latency) -> Non
     print_table(shown)
 
 
-def print_failures(failures: Iterable[Failure]) -> None:
-    """Print what went wrong, the most frequent first."""
-    shown = table(None, ["Error", number("Requests"), "What the first one said"])
+def print_failures(title: str | None, failures: Iterable[Failure]) -> None:
+    """Print what went wrong, the most frequent first, below a title."""
+    shown = table(title, ["Error", number("Requests"), "What the first one said"])
     for one in _by_count(failures):
         shown.add_row(one.kind, format_count(one.count), one.text)
     print_table(shown)
