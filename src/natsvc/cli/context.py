@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from natsvc.cli.credentials import expand, find_seed, resolve
+from natsvc.cli.credentials import expand, find_seed, format_creds, normal_creds, read_referenced, resolve
 from natsvc.cli.output import CommandError
 
 __all__ = ["Context", "load_context"]
@@ -25,15 +25,6 @@ _NOT_SUPPORTED = {
     "socks_proxy": "asks for a SOCKS proxy, which natsvc can't use",
     "windows_cert_store": "takes certificates from a Windows store, which natsvc can't read",
 }
-_IN_FILES = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-_CREDS = """-----BEGIN NATS USER JWT-----
-{jwt}
-------END NATS USER JWT------
-
------BEGIN USER NKEY SEED-----
-{seed}
-------END USER NKEY SEED------
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,25 +78,23 @@ class Context:
         return None if value is None else resolve(f"{self.label}: {name}", value)
 
     def _content(self, name: str) -> str | None:
-        """Return what the file has that a field names: by a path, or by a reference."""
         value: str | None = getattr(self, name)
-        if value is None:
-            return None
-        is_path = len(value.partition(":")[0]) < 2 or _IN_FILES.match(value) is None
-        return resolve(f"{self.label}: {name}", f"file://{value}" if is_path else value)
+        return None if value is None else read_referenced(f"{self.label}: {name}", value)
 
     def _seed(self) -> str | None:
         content = self._content("nkey")
         return None if content is None else find_seed(f"{self.label}: nkey", content)
 
     def _creds(self) -> str | None:
-        if self.creds is not None:
-            return self._content("creds")
-        if self.user_jwt is None:
+        content = self._content("creds")
+        if content is not None:
+            return normal_creds(f"{self.label}: creds", content)
+        jwt, seed = self._resolved("user_jwt"), self._resolved("user_seed")
+        if jwt is None:
             return None
-        if self.user_seed is None:
+        if seed is None:
             raise CommandError(f"{self.label} has a user_jwt without user_seed, which natsvc can't connect with")
-        return _CREDS.format(jwt=self._resolved("user_jwt"), seed=self._resolved("user_seed"))
+        return normal_creds(f"{self.label}: user_jwt and user_seed", format_creds(jwt, seed))
 
 
 def load_context(name: str | None) -> Context | None:

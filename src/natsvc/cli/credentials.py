@@ -13,20 +13,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from natsvc.cli.output import CommandError
+from natsvc.wire.auth import parse_creds
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["expand", "find_seed", "make_tls_context", "read_seed", "read_text", "resolve"]
+__all__ = [
+    "expand",
+    "find_seed",
+    "format_creds",
+    "make_tls_context",
+    "normal_creds",
+    "read_referenced",
+    "read_text",
+    "resolve",
+]
 
 _SCHEME = re.compile(r"(file|env|data|op|nsc):", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _SEED = re.compile(r"^\s*(SU[A-Z2-7]{56,})\s*$", re.MULTILINE)
+_CREDS = """-----BEGIN NATS USER JWT-----
+{jwt}
+------END NATS USER JWT------
+
+-----BEGIN USER NKEY SEED-----
+{seed}
+------END USER NKEY SEED------
+"""
 
 
 def expand(path: str) -> str:
-    """Return a path with its variables and `~` replaced; a variable that is not set is empty, as in the nats CLI."""
-    return os.path.expanduser(_VARIABLE.sub(lambda match: os.environ.get(match[1] or match[2], ""), path))  # noqa: PTH111
+    """Return a path, or a `file://` reference to one, with its variables and `~` replaced.
+
+    As in the nats CLI, a variable that is not set is empty.
+    """
+    path = _VARIABLE.sub(lambda match: os.environ.get(match[1] or match[2], ""), path.removeprefix("file://"))
+    return os.path.expanduser(path)  # noqa: PTH111  # pathlib's raises where there is no such user
 
 
 def resolve(field: str, reference: str) -> str:
@@ -52,6 +74,15 @@ def resolve(field: str, reference: str) -> str:
     if scheme == "data":
         return _decode_data(field, rest)
     raise CommandError(f"{field}: natsvc does not look up {scheme}:// references; put the value or its file there")
+
+
+def read_referenced(field: str, reference: str) -> str:
+    """Return the content that a reference leads to, or what is in the file if it is a path.
+
+    Raises:
+        CommandError: The file can't be read, or the reference leads nowhere.
+    """
+    return resolve(field, reference) if _SCHEME.match(reference) else read_text(field, reference)
 
 
 def read_text(field: str, path: str) -> str:
@@ -80,13 +111,18 @@ def find_seed(field: str, text: str) -> str:
     return found[1]
 
 
-def read_seed(field: str, path: str) -> str:
-    """Return the seed that a file holds.
+def normal_creds(field: str, text: str) -> str:
+    """Return the content of a .creds file in the form in which every part of natsvc knows it.
 
     Raises:
-        CommandError: The file can't be read, or has none.
+        ConfigError: It is not the content of a .creds file.
     """
-    return find_seed(f"{field}: {path}", read_text(field, path))
+    return format_creds(*parse_creds(text, field=field))
+
+
+def format_creds(jwt: str, seed: str) -> str:
+    """Return what a .creds file with this JWT and this seed has."""
+    return _CREDS.format(jwt=jwt, seed=seed)
 
 
 def make_tls_context(ca: str | None, cert: str | None, key: str | None) -> ssl.SSLContext | None:
@@ -105,16 +141,16 @@ def make_tls_context(ca: str | None, cert: str | None, key: str | None) -> ssl.S
     import ssl  # it takes its time to be loaded, and most connections don't need it
 
     if (cert is None) != (key is None):
-        raise CommandError("--tlscert and --tlskey: one of them is missing")
+        raise CommandError(f"the client's {'certificate' if cert is None else 'private key'} is missing")
     try:
         context = ssl.create_default_context(cafile=None if ca is None else expand(ca))
     except OSError as error:
-        raise CommandError(f"--tlsca: {ca}: {_reason(error)}") from None
+        raise CommandError(f"the certificate authorities {ca} can't be used: {_reason(error)}") from None
     if cert is not None and key is not None:
         try:
             context.load_cert_chain(expand(cert), expand(key))
         except OSError as error:
-            raise CommandError(f"--tlscert {cert} and --tlskey {key}: {_reason(error)}") from None
+            raise CommandError(f"the certificate {cert} with the key {key} can't be used: {_reason(error)}") from None
     return context
 
 
@@ -131,4 +167,4 @@ def _decode_data(field: str, rest: str) -> str:
 def _reason(error: OSError) -> str:
     """Say why a file is of no use; the errors of ssl have a text of OpenSSL's instead of the system's."""
     reason = getattr(error, "reason", None)
-    return f"not usable ({reason})" if reason else str(error.strerror or error)
+    return str(reason or error.strerror or error)

@@ -28,11 +28,12 @@ __all__ = [
 ]
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_NUMBER = re.compile(r"[0-9]+\.?[0-9]*|\.[0-9]+")
+_PART = re.compile(rf"({_NUMBER.pattern})({'|'.join(_SECONDS)})")
 _DURATION = re.compile(rf"(?:{_PART.pattern})+")
-_NUMBER = re.compile(r"\d+\.?\d*|\.\d+")
 
-_CREDENTIALS = ("user", "password", "token", "nkey", "creds")
+_WAYS = ({"user", "password"}, {"token"}, {"nkey"}, {"creds"})
+"""The ways to say who one is, and the options of each."""
 
 
 def parse_duration(text: str) -> float:
@@ -151,9 +152,13 @@ def _on_command_line(invocation: typer.Context, values: dict[str, Any]) -> dict[
 
 
 def _settings(given: Mapping[str, Any], environment: Mapping[str, Any]) -> ConnectionSettings:
-    """Return the settings: what the command line says, then the environment; credentials come from one of them."""
-    if any(name in given for name in _CREDENTIALS):
-        environment = {name: value for name, value in environment.items() if name not in _CREDENTIALS}
+    """Return the settings: what the command line says, then the environment.
+
+    Who says on the command line who they are doesn't mean what the environment says of it in another way.
+    """
+    if any(given.keys() & way for way in _WAYS):
+        superseded = {name for way in _WAYS if not given.keys() & way for name in way}
+        environment = {name: value for name, value in environment.items() if name not in superseded}
     values = {**environment, **given}
     return ConnectionSettings(**{name: value for name, value in values.items() if value is not None})
 

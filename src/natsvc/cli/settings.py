@@ -62,7 +62,8 @@ class ConnectionSettings:
     def arguments(self) -> dict[str, Any]:
         """Return the arguments for the `connect` of any front-end.
 
-        What was given wins over the context: credentials as a whole, everything else one by one.
+        What was given wins over the context: credentials as a whole, everything else one by one. A password alone is
+        that of the context's user.
 
         Raises:
             CommandError: A file can't be read, or the context asks for what natsvc doesn't have.
@@ -78,7 +79,7 @@ class ConnectionSettings:
             "tls_handshake_first": self.tlsfirst or context.tls_first,
             "inbox_prefix": self.inbox_prefix or context.inbox_prefix,
             "connect_timeout": min(self.timeout, _CONNECT_TIMEOUT),
-            **(self._credentials() or context.credentials()),
+            **self._credentials(context),
         }
         return {name: value for name, value in arguments.items() if value is not None}
 
@@ -98,15 +99,21 @@ class ConnectionSettings:
 
         return None if self.no_context else load_context(self.context)
 
-    def _credentials(self) -> dict[str, Any]:
-        from natsvc.cli.credentials import read_seed
+    def _credentials(self, context: Context) -> dict[str, Any]:
+        from natsvc.cli.credentials import find_seed, normal_creds, read_text
 
         is_token = self.user is not None and self.password is None
+        nkey, creds = f"--nkey: {self.nkey}", f"--creds: {self.creds}"
         given = {
             "user": None if is_token else self.user,
             "password": self.password,
             "token": self.user if is_token and self.token is None else self.token,
-            "nkey_seed": None if self.nkey is None else read_seed("--nkey", self.nkey),
-            "creds": self.creds,
+            "nkey_seed": None if self.nkey is None else find_seed(nkey, read_text("--nkey", self.nkey)),
+            "creds": None if self.creds is None else normal_creds(creds, read_text("--creds", self.creds)),
         }
-        return {name: value for name, value in given.items() if value is not None}
+        credentials = {name: value for name, value in given.items() if value is not None}
+        if not credentials:
+            return context.credentials()
+        if credentials.keys() == {"password"} and context.user is not None:
+            credentials["user"] = context.user
+        return credentials
