@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,9 +12,10 @@ from rich.cells import cell_len
 from natsvc import ServiceInfo, ServicePing, ServiceStats
 from natsvc.sync import add_service, connect
 from natsvc.testing import NatsServer
-from tests.cli.conftest import Run
+from tests.cli.conftest import Environment, Run
 from tests.cli.other_services import FIRST, INFOS, OTHER, SECOND, STATS, other_services
 from tests.cli.snapshots import assert_as_before, without_age, without_times
+from tests.cli.terminal import run_in_terminal, without_style
 
 WIDTHS = ["80", "120"]
 
@@ -51,6 +53,17 @@ def test_ping_shows_who_answers_and_how_fast(run: Run, others: str, width: str) 
     done = run("ping", "--server", others, env={"COLUMNS": width})
     assert (done.returncode, done.stderr) == (0, "")
     assert_as_before(f"ping-{width}", without_times(done.stdout))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals that Python can make")
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("command", "snapshot"), [(["ls"], "ls"), (["stats", "orders"], "stats")])
+def test_in_a_terminal_a_table_is_as_wide_as_it_and_its_headings_are_bold(
+    environment: Environment, others: str, command: list[str], snapshot: str, width: str
+) -> None:
+    shown = run_in_terminal(*command, "-s", others, environment=environment, columns=int(width))
+    assert "\x1b[1m" in shown
+    assert_as_before(f"{snapshot}-{width}", without_style(shown))
 
 
 @pytest.mark.parametrize("width", ["20", "40", "60"])
