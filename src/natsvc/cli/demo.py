@@ -139,8 +139,8 @@ def _tell_what_next(url: str, *, is_own: bool, is_kept: bool) -> None:
     print_text("")
     if not is_kept:
         print_text("Try next")
-        print_text(f"  {command} demo --keep    the same, kept running, with commands to try on it")
-        print_text(f"  {command} --help         all that there is")
+        print_text(f"  {command} demo --keep    keeps running, and names commands to try on it")
+        print_text(f"  {command} --help         names all that there are")
         return
     where = f" --server {url}" if is_own else ""
     print_text("It keeps running until Ctrl-C. Try in another terminal" + ("" if is_own else ", on the same server"))

@@ -141,9 +141,9 @@ class Story:
     def _tell_errors(self) -> None:
         print_failures("What went wrong, as it was meant to", self._measurement.failures.values())
         for error in self._reported():
-            print_text(f"The 500 was: {error}. The service's owner is told, its caller isn't.")
+            print_text(f"Behind the 500, for the owner only: {error}")
         if self._nobody is not None:
-            print_text(f"One more request came back at once: {self._nobody}.")
+            print_text(f"And one came back at once: {self._nobody}")
 
     def _tell_latency(self) -> None:
         latency = Latency.of(self._measurement.latencies)

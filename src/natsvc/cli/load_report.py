@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from natsvc.cli.latency import Latency
-from natsvc.cli.output import format_count, format_duration, number, print_table, table
+from natsvc.cli.output import format_count, format_duration, in_one_line, number, print_table, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,7 +62,7 @@ def print_failures(title: str | None, failures: Iterable[Failure]) -> None:
     """Print what went wrong, the most frequent first, below a title."""
     shown = table(title, ["Error", number("Requests"), "What the first one said"])
     for one in _by_count(failures):
-        shown.add_row(one.kind, format_count(one.count), one.text)
+        shown.add_row(in_one_line(one.kind), format_count(one.count), in_one_line(one.text))
     print_table(shown)
 
 
