@@ -76,7 +76,8 @@ def oldest_dependencies() -> list[str]:
     project = PYPROJECT["project"]
     extras = project["optional-dependencies"]
     oldest = []
-    for requirement in [*project["dependencies"], *extras["nkeys"], *extras["server"], *extras["trio"]]:
+    needed = [extras[name] for name in ("cli", "nkeys", "server", "trio")]
+    for requirement in [*project["dependencies"], *(one for extra in needed for one in extra)]:
         match = re.fullmatch(r"([A-Za-z0-9._-]+) *>= *([0-9.]+)", requirement)
         if match is None:
             raise ValueError(f"{requirement!r} in pyproject.toml is not of the form name>=version")
@@ -115,7 +116,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Build sdist and wheel, and import what the wheel installs where nothing else is installed."""
+    """Build sdist and wheel; import what the wheel installs where nothing else is, and run the README's demo on it."""
     session.install(*group("package"))
     directory = Path(session.create_tmp())
     shutil.rmtree(directory / "dist", ignore_errors=True)
@@ -127,13 +128,18 @@ def package(session: nox.Session) -> None:
     session.run(python, "-m", "pip", "install", "--quiet", str(wheel), external=True)
     program = "import natsvc, natsvc.core, natsvc.wire, natsvc.asyncio; print('natsvc', natsvc.__version__)"
     session.run(python, "-I", "-c", program, external=True)
+    session.run(python, "-m", "pip", "install", "--quiet", f"{wheel}[demo]", external=True)
+    session.run(str(directory / "empty" / scripts / "natsvc"), "demo", external=True)
+    # Its needs are an extra's: without them the command says what to install, with status 1.
+    command = str(directory / "empty" / scripts / "natsvc")
+    session.run(command, "--version", external=True, success_codes=[1])
 
 
 @nox.session(python=PYTHONS[0])
 def oldest(session: nox.Session) -> None:
     """Test with the oldest Python that is there, and the oldest dependencies and nats-server that are supported."""
     session.install(*group("test"), *oldest_dependencies())
-    suites = ["behaviour", "connection", "anyio_front_end", "asyncio_front_end", "sync_front_end"]
+    suites = ["behaviour", "cli", "connection", "anyio_front_end", "asyncio_front_end", "sync_front_end"]
     session.run("python", "-m", "pytest", *(session.posargs or [*AT_ONCE, *(f"tests/{suite}" for suite in suites)]))
 
 
