@@ -211,3 +211,31 @@ def test_ctrl_c_ends_it_with_status_130_and_without_a_traceback(start: Start, se
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=LIMIT)
     assert (process.returncode, stdout, stderr) == (130, "", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
+def test_ctrl_c_ends_an_attempt_to_connect(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        process = start("ls", "-s", f"127.0.0.1:{listening.getsockname()[1]}")
+        with listening.accept()[0]:
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=LIMIT)
+    assert (process.returncode, stdout, stderr) == (130, "", "")
+
+
+def test_a_server_that_says_nothing_is_given_up_in_the_time_there_is(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        done = run("ls", "-s", f"127.0.0.1:{listening.getsockname()[1]}", "--timeout", "200ms")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("natsvc: no connection to nats://127.0.0.1:")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows passes on no such streams")
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_streams_that_are_closed_are_no_reason_to_fail(
+    environment: Environment, server: NatsServer, closed: str
+) -> None:
+    number = {"stdout": 1, "stderr": 2}[closed]
+    command = f"exec {sys.executable} -m natsvc ls -s {server.url} {number}>&-"
+    done = subprocess.run(["/bin/sh", "-c", command], env=environment, capture_output=True, timeout=LIMIT, check=False)
+    assert (done.returncode, done.stdout, b"Traceback" in done.stderr) == (0, b"", False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -167,3 +168,35 @@ def test_a_name_that_none_can_have_is_an_error_that_names_the_rule(run: Run, ser
     assert (done.returncode, done.stdout) == (1, "")
     assert "'a.b' must" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command", [["ls"], ["info", "orders", FIRST], ["stats", "orders"], ["request", "orders", "e"]]
+)
+def test_a_stream_that_cannot_take_every_character_gets_them_in_ascii(
+    run: Run, others: str, command: list[str]
+) -> None:
+    done = run(*command, "-s", others, env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == (1 if command[0] == "request" else 0)
+    assert (done.stdout + done.stderr).isascii()
+    assert "Traceback" not in done.stderr
+
+
+def test_an_answer_that_is_none_is_skipped_and_told_in_one_harmless_line(run: Run, others: str) -> None:
+    with connect(others) as nc, nc.subscribe("$SRV.INFO") as asked:
+        nc.flush()
+
+        def mislead() -> None:
+            reply = asked.receive(60).reply
+            nc.publish(reply, b"{", headers={"Nats-Service-Error": "\x1b[2J"})
+            nc.publish(reply, b"no JSON")
+
+        misleading = threading.Thread(target=mislead)
+        misleading.start()
+        done = run("ls", "-s", others)
+        misleading.join()
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 2 + len(INFOS))
+    told = done.stderr.splitlines()
+    assert [line.startswith("natsvc: an answer to $SRV.INFO was skipped: ") for line in told] == [True, True]
+    assert "\x1b" not in done.stderr
+    assert "\\x1b[2J" in done.stderr

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or what the command ends with; 1 after an error, which is told in one line on stderr; 2 if the command line
         is wrong; 130 after Ctrl-C.
     """
-    _open_missing_streams()
+    _prepare_streams()
     try:
         missing = [package for package in _NEEDED if importlib.util.find_spec(package) is None]
         if missing:
@@ -103,11 +104,14 @@ def _fail(line: str, status: int = _FAILED) -> int:
     return status
 
 
-def _open_missing_streams() -> None:
-    """Give the process the streams that it was started without, so that there is one to write to."""
+def _prepare_streams() -> None:
+    """See to it that there are streams to write to, and that they take every character, if need be escaped."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  # for the process's life
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _give_up_stdout() -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "format_duration",
     "identity",
     "in_one_line",
+    "log_to_stderr",
     "number",
     "print_json",
     "print_note",
@@ -152,6 +153,21 @@ def print_text(text: str) -> None:
 def print_note(text: str) -> None:
     """Print a line for people, such as that there is nothing to show, to stderr: it is no part of the result."""
     print(in_one_line(text), file=sys.stderr)
+
+
+def log_to_stderr() -> None:
+    """Have what the library logs stand on stderr line by line, unless the command has said where it goes."""
+    import logging
+
+    class OneLine(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return f"natsvc: {in_one_line(record.getMessage())}"
+
+    logger = logging.getLogger("natsvc")
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(OneLine())
+        logger.addHandler(handler)
 
 
 def print_json(value: Any) -> None:

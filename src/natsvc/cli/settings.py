@@ -90,8 +90,10 @@ class ConnectionSettings:
             CommandError: As `arguments`.
             NatsvcError: What `natsvc.sync.connect` raises.
         """
+        from natsvc.cli.output import log_to_stderr
         from natsvc.sync import connect
 
+        log_to_stderr()
         return connect(**self.arguments())
 
     def _load_context(self) -> Context | None:
