@@ -128,11 +128,11 @@ def package(session: nox.Session) -> None:
     session.run(python, "-m", "pip", "install", "--quiet", str(wheel), external=True)
     program = "import natsvc, natsvc.core, natsvc.wire, natsvc.asyncio; print('natsvc', natsvc.__version__)"
     session.run(python, "-I", "-c", program, external=True)
-    session.run(python, "-m", "pip", "install", "--quiet", f"{wheel}[demo]", external=True)
-    session.run(str(directory / "empty" / scripts / "natsvc"), "demo", external=True)
-    # Its needs are an extra's: without them the command says what to install, with status 1.
+    # The command's needs are an extra's: without them it says what to install, with status 1.
     command = str(directory / "empty" / scripts / "natsvc")
     session.run(command, "--version", external=True, success_codes=[1])
+    session.run(python, "-m", "pip", "install", "--quiet", f"{wheel}[demo]", external=True)
+    session.run(command, "demo", external=True)
 
 
 @nox.session(python=PYTHONS[0])
