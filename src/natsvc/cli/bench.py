@@ -97,8 +97,9 @@ def _show(subject: str, outgoing: Outgoing, concurrency: int, measurement: Measu
         sent = {"subject": subject, "size": len(outgoing.data), "concurrency": concurrency}
         print_json({**sent, **measurement_to_dict(measurement)})
         return
+    size = len(outgoing.data)
     title = (
-        f"{subject}: {format_count(measurement.sent)} requests of {format_count(len(outgoing.data))} bytes, "
+        f"{subject}: {format_count(measurement.sent)} requests of {format_count(size)} byte{'s' * (size != 1)}, "
         f"{format_count(concurrency)} at once, in {format_duration(measurement.duration)}"
     )
     latency = Latency.of(measurement.latencies)
