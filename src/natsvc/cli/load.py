@@ -238,8 +238,9 @@ def _progress_bar(total: int) -> Iterator[Progress | None]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-    columns = (BarColumn(bar_width=None), TaskProgressColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Narrower than the terminal, so that the ^C which it echoes doesn't begin a line that nobody would remove again.
+    columns = (BarColumn(), TaskProgressColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # It is drawn by the one thread that sends: a second would take turns with it for the interpreter.
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True, expand=True) as progress:
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as progress:
         progress.add_task("requests", total=total)
         yield progress
