@@ -76,7 +76,7 @@ def oldest_dependencies() -> list[str]:
     project = PYPROJECT["project"]
     extras = project["optional-dependencies"]
     oldest = []
-    needed = [extras[name] for name in ("cli", "nkeys", "server", "trio")]
+    needed = [extras[name] for name in ("cli", "nkeys", "reload", "server", "trio")]
     for requirement in [*project["dependencies"], *(one for extra in needed for one in extra)]:
         match = re.fullmatch(r"([A-Za-z0-9._-]+) *>= *([0-9.]+)", requirement)
         if match is None:

@@ -2,6 +2,8 @@
 
 # No `from __future__ import annotations`: Typer needs the annotations themselves, and would have to evaluate them.
 
+import enum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -43,6 +45,24 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         print("natsvc", __version__)
         raise typer.Exit
+
+
+class FrontEnd(enum.StrEnum):
+    """Where a service runs."""
+
+    ASYNCIO = "asyncio"
+    TRIO = "trio"
+    THREADS = "threads"
+
+
+class LogLevel(enum.StrEnum):
+    """What is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
 
 
 @app.callback()
@@ -187,3 +207,58 @@ def demo(
     from natsvc.cli.demo import demo
 
     demo(settings, keep=keep, as_json=as_json)
+
+
+@app.command()
+@with_connection
+def serve(
+    settings: ConnectionSettings,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:NAME", help="A ServiceDefinition: its module, and its name.", show_default=False
+        ),
+    ],
+    on: Annotated[
+        FrontEnd | None,
+        typer.Option(
+            "--on", help="Where handlers run. [default: threads if all of them are plain functions, otherwise asyncio]"
+        ),
+    ] = None,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Start anew when Python files below the directory change.")
+    ] = False,
+    app_dir: Annotated[
+        Path, typer.Option("--app-dir", metavar="DIRECTORY", help="Where the module is looked for first.")
+    ] = Path(),
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="The service's name, in place of its own.")
+    ] = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option("--metadata", metavar="KEY=VALUE", help="Added to the service's metadata; may be repeated."),
+    ] = None,
+    max_concurrency: Annotated[
+        int | None,
+        typer.Option(
+            "--max-concurrency", min=1, help="How many handlers of an endpoint run at once, where it doesn't say."
+        ),
+    ] = None,
+    log_level: Annotated[
+        LogLevel | None, typer.Option("--log-level", help="What is logged. [default: info, or what the module says]")
+    ] = None,
+) -> None:
+    """Run a service that a Python module defines, until SIGTERM or Ctrl-C; then let it finish what has arrived."""
+    from natsvc.cli.serve import serve
+
+    serve(
+        settings,
+        target,
+        directory=app_dir,
+        front_end=None if on is None else on.value,
+        name=name,
+        metadata=metadata or [],
+        max_concurrency=max_concurrency,
+        log_level=None if log_level is None else log_level.value,
+        reload=reload,
+    )
