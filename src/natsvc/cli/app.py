@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from natsvc import __version__
-from natsvc.cli.options import ConnectionSettings, Json, with_connection, with_connection_defaults
+from natsvc.cli.options import ConnectionSettings, Json, parse_duration, with_connection, with_connection_defaults
 
 __all__ = ["app"]
 
@@ -63,6 +63,15 @@ class LogLevel(enum.StrEnum):
     WARNING = "warning"
     ERROR = "error"
     CRITICAL = "critical"
+
+
+class Order(enum.StrEnum):
+    """What the rows of `top` are sorted by."""
+
+    SERVICE = "service"
+    REQUESTS = "requests"
+    ERRORS = "errors"
+    TIME = "time"
 
 
 @app.callback()
@@ -261,4 +270,44 @@ def serve(
         max_concurrency=max_concurrency,
         log_level=None if log_level is None else log_level.value,
         reload=reload,
+    )
+
+
+@app.command()
+@with_connection
+def top(
+    settings: ConnectionSettings,
+    name: OptionalServiceName = None,
+    interval: Annotated[
+        float | None,
+        typer.Option(
+            "--interval",
+            "-i",
+            metavar="DURATION",
+            parser=parse_duration,
+            help="From one look at the services to the next. [default: 1s]",
+        ),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, help="Stop after so many intervals. [default: go on for ever]")
+    ] = None,
+    sort: Annotated[Order, typer.Option("--sort", help="What the rows are sorted by at first.")] = Order.REQUESTS,
+    reverse: Annotated[bool, typer.Option("--reverse", help="Sort the other way round.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the load of services as it changes: requests and errors a second, mean times.
+
+    Keys: s, r, e and t sort by service, requests, errors and time; R turns the order round; q quits.
+    """
+    from natsvc.cli.rates import Order
+    from natsvc.cli.top import top
+
+    top(
+        settings,
+        name,
+        interval=1.0 if interval is None else interval,
+        count=count,
+        order=Order(sort.value),
+        reverse=reverse,
+        as_json=as_json,
     )
