@@ -121,13 +121,13 @@ class _Child:
 
 
 class _Instances:
-    """The instance that serves, the one that is to take its place, and those that drain."""
+    """The instance that serves, those that are to take its place, oldest first, and those that drain."""
 
     def __init__(self, settings: ConnectionSettings, program: Program) -> None:
         self._settings = settings
         self._program = program
         self._serving: _Child | None = None
-        self._starting: _Child | None = None
+        self._starting: list[_Child] = []
         self._draining: list[_Child] = []
 
     def __enter__(self) -> Self:
@@ -140,25 +140,29 @@ class _Instances:
             child.kill()
 
     def start_another(self) -> None:
-        """Start an instance; one that is still starting has code that is out of date."""
-        if self._starting is not None:
+        """Start an instance.
+
+        Another one that is still starting has code that is out of date. But where none serves, that is better than
+        nothing: it may come up at this very moment, and be the only one until the new one is up.
+        """
+        self.look()
+        if self._serving is not None:
             self._stop(self._starting)
-        self._starting = _Child(self._settings, self._program)
+            self._starting = []
+        self._starting.append(_Child(self._settings, self._program))
 
     def look(self) -> None:
-        """See what has become of the instances."""
+        """See what has become of the instances; one that is up takes the place of all that are older."""
         self._draining = [child for child in self._draining if child.status is None]
-        starting = self._starting
-        if starting is not None and starting.look():
-            if self._serving is not None:
-                self._stop(self._serving)
-            self._serving, self._starting = starting, None
-        elif starting is not None and starting.status is not None:
-            self._starting = None
-            if self._serving is None:
-                say("it did not start; waiting for a change of files")
-            else:
-                say("the new code did not start; the instance with the old code serves on")
+        for position in reversed(range(len(self._starting))):
+            child = self._starting[position]
+            if child.look():
+                self._stop([*self._starting[:position], *filter(None, [self._serving])])
+                self._serving, self._starting = child, self._starting[position + 1 :]
+                break
+            if child.status is not None:
+                del self._starting[position]
+                self._tell_that_none_has_started()
         if self._serving is not None and self._serving.status is not None:
             say(f"the instance has ended with status {self._serving.status}; waiting for a change of files")
             self._serving = None
@@ -178,12 +182,19 @@ class _Instances:
         if last is not None and last.status:
             raise CommandError(f"the instance has ended with status {last.status}")
 
-    def _stop(self, child: _Child) -> None:
-        child.stop()
-        self._draining.append(child)
+    def _stop(self, children: Iterable[_Child]) -> None:
+        for child in children:
+            child.stop()
+            self._draining.append(child)
 
-    def _all(self) -> Iterable[_Child]:
-        return [*filter(None, (self._starting, self._serving)), *self._draining]
+    def _tell_that_none_has_started(self) -> None:
+        if self._serving is not None:
+            say("the new code did not start; the instance with the old code serves on")
+        elif not self._starting:
+            say("it did not start; waiting for a change of files")
+
+    def _all(self) -> list[_Child]:
+        return [*filter(None, [self._serving]), *self._starting, *self._draining]
 
 
 def _run_child(pipe: Connection, settings: ConnectionSettings, program: Program) -> None:
