@@ -6,13 +6,15 @@ What the terminal was like before comes back when the block is left, however tha
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
 
 __all__ = ["pressed_keys"]
 
-_ESCAPE = b"\x1b"
+_ESCAPED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|O.|.)?", re.DOTALL)
+"""What arrows and the like come as (ECMA-48, and SS3 as terminals have it): characters that nobody has pressed."""
 
 
 if sys.platform == "win32":
@@ -92,8 +94,7 @@ else:
                 return
             if not keys:
                 return
-            # Arrows and the like come as several characters behind an ESC, in one piece: none of them was pressed.
-            for key in keys.partition(_ESCAPE)[0].decode(errors="ignore"):
+            for key in _ESCAPED.sub("", keys.decode(errors="ignore")):
                 take(key)
 
     def _switch_off_suspend(terminal: int) -> None:

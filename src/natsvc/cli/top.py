@@ -168,7 +168,7 @@ class _Screen:
             nc = block.enter_context(self._settings.connect())
             ended_by = self._show(nc)
         if self._count is not None and ended_by is None:
-            print_table(rows_table(self._sorted(), self._view))
+            print_table(rows_table(self._sorted(), self._view, width=output.console.width))
         if ended_by is not None:
             signal.raise_signal(ended_by)  # it does now what it would have done without us
 
@@ -218,6 +218,7 @@ class _Screen:
             asked=f"at {nc.connected_url or 'no server'}, every {self._interval:g} s",
             problem="" if nc.is_connected and self._log.is_old else self._log.text or "not connected",
             wait=not self._rounds,
+            width=output.console.width,
             height=output.console.height,
         )
         live.update(screen, refresh=True)
