@@ -1,9 +1,9 @@
-"""Servers and an observer for all tests."""
+"""Servers and an observer for all tests: the fixtures that natsvc has for its users, by shorter names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -12,10 +12,9 @@ from tests.plain_client import PlainClient
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[NatsServer]:
+def server(nats_server: NatsServer) -> NatsServer:
     """One server for all tests that don't stop or configure it."""
-    with NatsServer() as running:
-        yield running
+    return nats_server
 
 
 @pytest.fixture
@@ -25,11 +24,10 @@ def client(server: NatsServer) -> Iterator[PlainClient]:
 
 
 @pytest.fixture
-def make_server() -> Iterator[Callable[..., NatsServer]]:
-    """Starts servers of the test's own, `make_server(config=None)`; they end with the test."""
-    with ExitStack() as running:
+def make_server(make_nats_server: Callable[..., NatsServer]) -> Callable[..., NatsServer]:
+    """Starts servers of the test's own, `make_server(config=None, **options)`; they end with the test."""
 
-        def make(config: str | None = None) -> NatsServer:
-            return running.enter_context(NatsServer(config=config))
+    def make(config: str | None = None, **options: Any) -> NatsServer:
+        return make_nats_server(config=config, **options)
 
-        yield make
+    return make

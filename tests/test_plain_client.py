@@ -89,7 +89,7 @@ def test_a_timeout_names_the_subject(client: PlainClient) -> None:
 
 
 def test_user_and_password_come_from_the_url(make_server: Callable[..., NatsServer]) -> None:
-    server = make_server('authorization { user: "a@b", password: "p:w" }')
+    server = make_server(user="a@b", password="p:w")
     with PlainClient(f"nats://a%40b:p%3Aw@127.0.0.1:{server.port}") as client:
         assert client.request("plain.nobody").status == "503"
     with pytest.raises(ConnectionError, match="Authorization Violation"):

@@ -243,7 +243,7 @@ def test_taking_messages_without_pause_leaves_others_their_turn(server: NatsServ
 
 
 def test_through_tls_bulk_passes_whole_in_both_directions_at_once(
-    make_server: Callable[[str], NatsServer], certificates: Certificates, run: Run
+    make_server: Callable[..., NatsServer], certificates: Certificates, run: Run
 ) -> None:
     bodies = [bytes([number]) * (1024 * 1024 - number) for number in range(40)]
 
@@ -260,7 +260,7 @@ def test_through_tls_bulk_passes_whole_in_both_directions_at_once(
                     assert (await subscription.receive(30)).data == body
             assert nc.is_connected
 
-    server = make_server(certificates.server_config())
+    server = make_server(tls=certificates.server_tls())
     run(lambda: main(server.url))
 
 

@@ -51,7 +51,7 @@ def test_a_service_answers(server: NatsServer) -> None:
 
 def test_a_service_answers_over_tls(make_server: Callable[..., NatsServer], tmp_path: Path) -> None:
     certificates = Certificates.make(tmp_path)
-    server = make_server(certificates.server_config())
+    server = make_server(tls=certificates.server_tls())
     run(serve_and_call(server.url, tls=certificates.context()))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,10 +40,10 @@ def test_the_service_survives_a_reconnect_with_the_same_id_and_stats(
 
 
 def test_replies_made_while_disconnected_go_out_after_the_reconnect(
-    world: World, make_server: Callable[[str], NatsServer], tmp_path: Path
+    world: World, make_server: Callable[..., NatsServer]
 ) -> None:
     # A stream takes the reply, for nobody could be sure to subscribe before the service is there again.
-    server = make_server(f'jetstream {{store_dir: "{tmp_path.as_posix()}"}}')
+    server = make_server(jetstream=True)
     connection = world.connect(server.url)
     gate = world.gate()
     begun: list[Any] = []

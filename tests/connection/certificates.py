@@ -11,6 +11,8 @@ from pathlib import Path
 
 import trustme
 
+from natsvc.testing import ServerTLS
+
 __all__ = ["WRONG_HOST", "Certificates"]
 
 WRONG_HOST = "elsewhere.example"
@@ -54,24 +56,17 @@ class Certificates:
             blob.write_to_path(paths[name])
         return cls(**paths)
 
-    def server_config(self, *, certificate: Path | None = None, verify: bool = False, first: bool = False) -> str:
-        """Return the `tls` block for a nats-server.
+    def server_tls(
+        self, *, certificate: Path | None = None, verify: bool = False, handshake_first: bool = False
+    ) -> ServerTLS:
+        """Return the TLS of a nats-server that trusts clients of this authority.
 
         Args:
             certificate: Certificate and key in one file. Default: `self.server`.
             verify: Whether clients must show a certificate.
-            first: Whether TLS comes before INFO.
+            handshake_first: Whether TLS comes before INFO.
         """
-        path = certificate or self.server
-        return f"""
-            tls {{
-                cert_file: "{path.as_posix()}"
-                key_file: "{path.as_posix()}"
-                ca_file: "{self.authority.as_posix()}"
-                verify: {str(verify).lower()}
-                handshake_first: {str(first).lower()}
-            }}
-        """
+        return ServerTLS(certificate or self.server, ca=self.authority, verify=verify, handshake_first=handshake_first)
 
     def context(self, *, authority: Path | None = None, client: bool = False) -> ssl.SSLContext:
         """Return the context of a client.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
-from natsvc.testing import NatsServer
+from natsvc.testing import NatsCluster, NatsServer
 from tests.connection.certificates import Certificates
-from tests.connection.clusters import start_cluster
 from tests.connection.front_ends import FRONT_ENDS, FrontEnd, running_front_end
 from tests.connection.scripted_server import Script, ScriptedServer
 
@@ -31,13 +31,19 @@ def play() -> Iterator[Callable[[Script], ScriptedServer]]:
 
 
 @pytest.fixture
-def make_cluster(make_server: Callable[[str], NatsServer]) -> Callable[..., list[NatsServer]]:
-    """Starts a cluster, `make_cluster(config, config, ...)`, whose servers know each other."""
-    return lambda *configs: start_cluster(make_server, configs)
+def make_cluster(make_nats_cluster: Callable[..., NatsCluster]) -> Callable[..., Sequence[NatsServer]]:
+    """Starts a cluster, `make_cluster(config, config, ..., **options)`, whose servers know each other."""
+
+    def make(*configs: str, **options: Any) -> Sequence[NatsServer]:
+        return make_nats_cluster(len(configs), config=configs, **options).servers
+
+    return make
 
 
 @pytest.fixture(params=FRONT_ENDS)
-def front_end(request: pytest.FixtureRequest, make_server: object, play: object) -> Iterator[FrontEnd]:
+def front_end(
+    request: pytest.FixtureRequest, make_nats_server: object, make_nats_cluster: object, play: object
+) -> Iterator[FrontEnd]:
     # Asking for the servers makes them end after it: its connections are closed while they are there.
     with running_front_end(request.param) as running:
         yield running

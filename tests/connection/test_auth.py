@@ -26,7 +26,7 @@ from tests.connection.front_ends import FrontEnd
 from tests.connection.scripted_server import Script, ScriptedServer, Session
 from tests.worlds import LIMIT, eventually
 
-MakeServer: TypeAlias = Callable[[str], NatsServer]
+MakeServer: TypeAlias = Callable[..., NatsServer]
 Play: TypeAlias = Callable[[Script], ScriptedServer]
 
 PASSWORD = "open: sesame/@?#%"
@@ -38,13 +38,13 @@ class Way:
     """A way to show who we are.
 
     Attributes:
-        config: For the server.
+        server: The options of the server.
         user_info: What stands before the @ in the URL, as it is written there; "" for nothing.
         options: The options of `connect`.
         secrets: What must not be seen anywhere.
     """
 
-    config: str
+    server: dict[str, Any]
     user_info: str = ""
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     secrets: tuple[str, ...] = ()
@@ -54,30 +54,30 @@ class Way:
 
 
 def password_way(password: str, *, in_url: bool) -> Way:
-    config = f'authorization {{ user: "a lice", password: "{PASSWORD}" }}'
+    server = {"user": "a lice", "password": PASSWORD}
     written = quote(password, safe="")
     if in_url:
-        return Way(config, f"a%20lice:{written}", {}, (password, written))
-    return Way(config, "", {"user": "a lice", "password": password}, (password,))
+        return Way(server, f"a%20lice:{written}", {}, (password, written))
+    return Way(server, "", {"user": "a lice", "password": password}, (password,))
 
 
 def token_way(token: str, *, in_url: bool) -> Way:
-    config = f'authorization {{ token: "{TOKEN}" }}'
+    server = {"token": TOKEN}
     written = quote(token, safe="")
     if in_url:
-        return Way(config, written, {}, (token, written))
-    return Way(config, "", {"token": token}, (token,))
+        return Way(server, written, {}, (token, written))
+    return Way(server, "", {"token": token}, (token,))
 
 
 def nkey_way(key: Key, allowed: Key, *, as_bytes: bool = False) -> Way:
-    config = f"authorization {{ users: [ {{ nkey: {allowed.public} }} ] }}"
-    return Way(config, "", {"nkey_seed": key.seed.encode() if as_bytes else key.seed}, (key.seed,))
+    server = {"config": f"authorization {{ users: [ {{ nkey: {allowed.public} }} ] }}"}
+    return Way(server, "", {"nkey_seed": key.seed.encode() if as_bytes else key.seed}, (key.seed,))
 
 
 def creds_way(actual: Operator, trusted: Operator, place: Callable[[str], str | Path] = str) -> Way:
     """The user's creds are put into a place, or given as they are."""
     user = actual.account.user()
-    return Way(trusted.server_config(), "", {"creds": place(user.creds)}, user.secrets)
+    return Way({"config": trusted.server_config()}, "", {"creds": place(user.creds)}, user.secrets)
 
 
 def file_in(directory: Path) -> Callable[[str], Path]:
@@ -113,7 +113,7 @@ BAD: dict[str, Callable[[Path], Way]] = {
     "nkey": lambda _: nkey_way(Key.of_user(), KEY),
     "creds as content": lambda _: creds_way(Operator(), OPERATOR),
     "creds as a path": lambda directory: creds_way(Operator(), OPERATOR, file_in(directory)),
-    "nothing": lambda _: Way(password_way(PASSWORD, in_url=False).config),
+    "nothing": lambda _: Way(password_way(PASSWORD, in_url=False).server),
 }
 
 
@@ -138,7 +138,7 @@ def test_the_right_credentials_are_accepted_and_shown_to_nobody(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     way = GOOD[name](tmp_path)
-    server = make_server(way.config)
+    server = make_server(**way.server)
     connection = front_end.connect(way.url(server), **way.options)
     subscription = connection.subscribe("who")
     connection.publish("who", b"it is me")
@@ -156,7 +156,7 @@ def test_wrong_credentials_are_refused_and_shown_to_nobody(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     way = BAD[name](tmp_path)
-    server = make_server(way.config)
+    server = make_server(**way.server)
     with pytest.raises(AuthorizationError, match=r"(?i)authorization violation") as caught:
         front_end.connect(way.url(server), **way.options)
     seen = everything_about(caught.value) + caplog.text
@@ -185,15 +185,15 @@ def test_damaged_keys_are_refused_before_any_server_is_asked_and_shown_to_nobody
 
 
 def test_a_server_that_refuses_us_is_left_for_one_that_does_not(front_end: FrontEnd, make_server: MakeServer) -> None:
-    refusing = make_server('authorization { user: alice, password: "another" }')
-    accepting = make_server('authorization { user: alice, password: "right" }')
+    refusing = make_server(user="alice", password="another")
+    accepting = make_server(user="alice", password="right")
     connection = front_end.connect([refusing.url, accepting.url], user="alice", password="right", randomize=False)
     assert connection.connected_url == accepting.url
 
 
 def test_of_several_reasons_the_refusal_is_told(front_end: FrontEnd, make_server: MakeServer) -> None:
     way = password_way("wrong pass-word", in_url=False)
-    refusing, dead = make_server(way.config), make_server("")
+    refusing, dead = make_server(**way.server), make_server()
     dead.kill()
     with pytest.raises(AuthorizationError) as caught:
         front_end.connect([refusing.url, dead.url], randomize=False, **way.options)
@@ -206,7 +206,7 @@ def test_a_server_that_is_not_there_is_named_without_the_credentials_in_its_url(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     way = GOOD[name](tmp_path)
-    server = make_server(way.config)
+    server = make_server(**way.server)
     server.kill()
     with pytest.raises(NoServersError) as caught:
         front_end.connect(way.url(server))

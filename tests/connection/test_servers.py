@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import pytest
@@ -27,7 +27,7 @@ from tests.plain_client import PlainClient
 from tests.worlds import LIMIT, eventually
 
 MakeServer: TypeAlias = Callable[..., NatsServer]
-MakeCluster: TypeAlias = Callable[..., list[NatsServer]]
+MakeCluster: TypeAlias = Callable[..., Sequence[NatsServer]]
 Play: TypeAlias = Callable[[Script], ScriptedServer]
 
 LAME_DUCK = "lame_duck_grace_period: 1ms\nlame_duck_duration: 30s"
@@ -41,7 +41,7 @@ def serve(session: Session) -> None:
     session.serve()
 
 
-def server_of(connection: Connection, servers: list[NatsServer]) -> NatsServer:
+def server_of(connection: Connection, servers: Sequence[NatsServer]) -> NatsServer:
     return next(server for server in servers if server.url == connection.connected_url)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from tests.connection.front_ends import Connection, FrontEnd
 from tests.connection.scripted_server import Script, ScriptedServer, Session
 from tests.worlds import eventually
 
-MakeServer = Callable[[str], NatsServer]
+MakeServer = Callable[..., NatsServer]
 Play = Callable[[Script], ScriptedServer]
 
 
@@ -27,7 +27,7 @@ def assert_encrypted(server: NatsServer, connection: Connection) -> None:
 
 
 def with_scheme(server: NatsServer, scheme: str) -> str:
-    return server.url.replace("nats://", f"{scheme}://")
+    return f"{scheme}://127.0.0.1:{server.port}"
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def system_trusts_authority(certificates: Certificates, monkeypatch: pytest.Monk
 def test_a_server_of_a_private_authority_is_trusted_when_the_context_names_it(
     front_end: FrontEnd, make_server: MakeServer, certificates: Certificates
 ) -> None:
-    server = make_server(certificates.server_config())
-    connection = front_end.connect(server.url, tls=certificates.context())
+    server = make_server(tls=certificates.server_tls())
+    connection = front_end.connect(with_scheme(server, "nats"), tls=certificates.context())
     assert_encrypted(server, connection)
     assert connection.server_info["tls_required"] is True
 
@@ -48,7 +48,7 @@ def test_a_server_of_a_private_authority_is_trusted_when_the_context_names_it(
 def test_messages_of_a_megabyte_pass_through_tls_whole_in_both_directions(
     front_end: FrontEnd, make_server: MakeServer, certificates: Certificates
 ) -> None:
-    server = make_server(certificates.server_config())
+    server = make_server(tls=certificates.server_tls())
     connection = front_end.connect(server.url, tls=certificates.context())
     subscription = connection.subscribe("large")
     sent = [bytes([number]) * (1024 * 1024 - number) for number in range(8)]
@@ -61,7 +61,7 @@ def test_a_service_answers_over_tls(front_end: FrontEnd, make_server: MakeServer
     async def echo(request: Any) -> bytes:
         return bytes(request.data)
 
-    server = make_server(certificates.server_config())
+    server = make_server(tls=certificates.server_tls())
     connection = front_end.connect(server.url, tls=certificates.context())
     connection.add_service("encrypted").add_endpoint("encrypted-e", handler=echo)
     assert [connection.request("encrypted-e", b"%d" % number).data for number in range(20)] == [
@@ -72,7 +72,7 @@ def test_a_service_answers_over_tls(front_end: FrontEnd, make_server: MakeServer
 def test_an_unknown_authority_is_refused(
     front_end: FrontEnd, make_server: MakeServer, certificates: Certificates
 ) -> None:
-    server = make_server(certificates.server_config())
+    server = make_server(tls=certificates.server_tls())
     with pytest.raises(NoServersError) as caught:
         front_end.connect(server.url, tls=certificates.context(authority=certificates.unknown_authority))
     assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
@@ -82,7 +82,7 @@ def test_an_unknown_authority_is_refused(
 def test_a_certificate_for_another_host_is_refused(
     front_end: FrontEnd, make_server: MakeServer, certificates: Certificates
 ) -> None:
-    server = make_server(certificates.server_config(certificate=certificates.wrong_host))
+    server = make_server(tls=certificates.server_tls(certificate=certificates.wrong_host))
     with pytest.raises(NoServersError) as caught:
         front_end.connect(server.url, tls=certificates.context())
     assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
@@ -92,7 +92,7 @@ def test_a_certificate_for_another_host_is_refused(
 def test_tls_hostname_says_whom_the_certificate_is_to_be_for(
     front_end: FrontEnd, make_server: MakeServer, certificates: Certificates
 ) -> None:
-    server = make_server(certificates.server_config(certificate=certificates.wrong_host))
+    server = make_server(tls=certificates.server_tls(certificate=certificates.wrong_host))
     connection = front_end.connect(server.url, tls=certificates.context(), tls_hostname=WRONG_HOST)
     assert_encrypted(server, connection)
 
@@ -100,7 +100,7 @@ def test_tls_hostname_says_whom_the_certificate_is_to_be_for(
 def test_the_certificate_must_not_be_for_another_host_than_tls_hostname(
     front_end: FrontEnd, make_server: MakeServer, certificates: Certificates
 ) -> None:
-    server = make_server(certificates.server_config())
+    server = make_server(tls=certificates.server_tls())
     with pytest.raises(NoServersError) as caught:
         front_end.connect(server.url, tls=certificates.context(), tls_hostname=WRONG_HOST)
     assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
@@ -109,7 +109,7 @@ def test_the_certificate_must_not_be_for_another_host_than_tls_hostname(
 def test_a_client_certificate_is_shown_to_a_server_that_wants_one(
     front_end: FrontEnd, make_server: MakeServer, certificates: Certificates
 ) -> None:
-    server = make_server(certificates.server_config(verify=True))
+    server = make_server(tls=certificates.server_tls(verify=True))
     connection = front_end.connect(server.url, tls=certificates.context(client=True))
     assert_encrypted(server, connection)
 
@@ -117,7 +117,7 @@ def test_a_client_certificate_is_shown_to_a_server_that_wants_one(
 def test_without_a_client_certificate_a_server_that_wants_one_is_not_connected_to(
     front_end: FrontEnd, make_server: MakeServer, certificates: Certificates
 ) -> None:
-    server = make_server(certificates.server_config(verify=True))
+    server = make_server(tls=certificates.server_tls(verify=True))
     with pytest.raises(NoServersError) as caught:
         front_end.connect(server.url, tls=certificates.context())
     # The server's refusal follows the handshake, and may be overtaken by the reset that what we have sent meets.
@@ -129,7 +129,7 @@ def test_without_a_client_certificate_a_server_that_wants_one_is_not_connected_t
 def test_the_handshake_may_come_before_anything_else(
     front_end: FrontEnd, make_server: MakeServer, certificates: Certificates, verify: bool
 ) -> None:
-    server = make_server(certificates.server_config(verify=verify, first=True))
+    server = make_server(tls=certificates.server_tls(verify=verify, handshake_first=True))
     connection = front_end.connect(server.url, tls=certificates.context(client=verify), tls_handshake_first=True)
     assert_encrypted(server, connection)
 
@@ -137,7 +137,7 @@ def test_the_handshake_may_come_before_anything_else(
 def test_a_server_that_waits_for_the_handshake_is_given_up_by_a_client_that_waits_for_info(
     front_end: FrontEnd, make_server: MakeServer, certificates: Certificates
 ) -> None:
-    server = make_server(certificates.server_config(first=True))
+    server = make_server(tls=certificates.server_tls(handshake_first=True))
     with pytest.raises(NoServersError) as caught:
         front_end.connect(server.url, tls=certificates.context(), connect_timeout=0.3)
     assert isinstance(caught.value.__cause__, TimeoutError)
@@ -146,7 +146,7 @@ def test_a_server_that_waits_for_the_handshake_is_given_up_by_a_client_that_wait
 def test_the_handshake_first_fails_on_a_server_that_greets_in_clear(
     front_end: FrontEnd, make_server: MakeServer, certificates: Certificates
 ) -> None:
-    server = make_server(certificates.server_config())
+    server = make_server(tls=certificates.server_tls())
     with pytest.raises(NoServersError) as caught:
         front_end.connect(server.url, tls=certificates.context(), tls_handshake_first=True)
     assert isinstance(caught.value.__cause__, ssl.SSLError)
@@ -156,33 +156,34 @@ def test_the_handshake_first_fails_on_a_server_that_greets_in_clear(
 def test_a_tls_url_asks_for_tls_with_the_authorities_of_the_system(
     front_end: FrontEnd, make_server: MakeServer, certificates: Certificates
 ) -> None:
-    server = make_server(certificates.server_config())
-    connection = front_end.connect(with_scheme(server, "tls"))
+    server = make_server(tls=certificates.server_tls())
+    assert server.url.startswith("tls://")
+    connection = front_end.connect(server.url)
     assert_encrypted(server, connection)
-    assert connection.connected_url == with_scheme(server, "tls")
+    assert connection.connected_url == server.url
 
 
 @pytest.mark.usefixtures("system_trusts_authority")
 def test_tls_true_asks_for_tls_with_the_authorities_of_the_system(
     front_end: FrontEnd, make_server: MakeServer, certificates: Certificates
 ) -> None:
-    server = make_server(certificates.server_config())
-    assert_encrypted(server, front_end.connect(server.url, tls=True))
+    server = make_server(tls=certificates.server_tls())
+    assert_encrypted(server, front_end.connect(with_scheme(server, "nats"), tls=True))
 
 
 @pytest.mark.usefixtures("system_trusts_authority")
 def test_tls_is_taken_up_when_the_server_demands_it(
     front_end: FrontEnd, make_server: MakeServer, certificates: Certificates
 ) -> None:
-    server = make_server(certificates.server_config())
-    assert_encrypted(server, front_end.connect(server.url))
+    server = make_server(tls=certificates.server_tls())
+    assert_encrypted(server, front_end.connect(with_scheme(server, "nats")))
 
 
 @pytest.mark.parametrize("scheme", ["nats", "tls"])
 def test_an_authority_that_the_system_does_not_know_is_refused_also_when_only_the_server_asked_for_tls(
     front_end: FrontEnd, make_server: MakeServer, certificates: Certificates, scheme: str
 ) -> None:
-    server = make_server(certificates.server_config())
+    server = make_server(tls=certificates.server_tls())
     with pytest.raises(NoServersError) as caught:
         front_end.connect(with_scheme(server, scheme))
     assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
@@ -272,16 +273,16 @@ def test_no_message_is_taken_in_clear_while_tls_is_to_begin(
 def test_a_reconnect_is_encrypted_and_checked_like_the_first_connection(
     front_end: FrontEnd, make_server: MakeServer, certificates: Certificates
 ) -> None:
-    server = make_server(certificates.server_config())
+    server = make_server(tls=certificates.server_tls())
     connection = front_end.connect(server.url, tls=certificates.context())
     subscription = connection.subscribe("again")
     server.kill()
     eventually(lambda: not connection.is_connected)
-    server.config = certificates.server_config(certificate=certificates.wrong_host)
+    server.tls = certificates.server_tls(certificate=certificates.wrong_host)
     server.restart()
     eventually(lambda: "bad certificate" in server.log or "TLS handshake error" in server.log)
     assert not connection.is_connected
-    server.config = certificates.server_config()
+    server.tls = certificates.server_tls()
     server.restart()
     eventually(lambda: connection.is_connected)
     assert_encrypted(server, connection)
@@ -290,16 +291,15 @@ def test_a_reconnect_is_encrypted_and_checked_like_the_first_connection(
 
 
 def test_a_server_learned_from_another_has_the_tls_name_of_that_one(
-    front_end: FrontEnd, make_cluster: Callable[..., list[NatsServer]], certificates: Certificates
+    front_end: FrontEnd, make_cluster: Callable[..., Sequence[NatsServer]], certificates: Certificates
 ) -> None:
     # Servers tell of each other by address; this certificate is for a name only, and that is what was connected to.
-    config = certificates.server_config(certificate=certificates.name_only)
-    first, second = make_cluster(config, config)
+    first, second = make_cluster("", "", tls=certificates.server_tls(certificate=certificates.name_only))
     connection = front_end.connect(f"nats://localhost:{first.port}", tls=certificates.context())
     assert connection.connected_url == f"nats://localhost:{first.port}"
     connection.flush()
     first.kill()
-    eventually(lambda: connection.events.of("on_reconnect") == [second.url])
+    eventually(lambda: connection.events.of("on_reconnect") == [with_scheme(second, "nats")])
 
 
 def test_tls_that_is_neither_a_context_nor_a_bool_is_refused(front_end: FrontEnd) -> None:

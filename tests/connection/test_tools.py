@@ -82,12 +82,10 @@ def test_a_failure_of_the_block_is_not_replaced_by_one_of_the_script() -> None:
 
 @pytest.mark.parametrize("first", [False, True])
 async def test_the_certificates_are_good_for_other_clients(
-    make_server: Callable[[str], NatsServer], certificates: Certificates, first: bool
+    make_server: Callable[..., NatsServer], certificates: Certificates, first: bool
 ) -> None:
-    server = make_server(certificates.server_config(verify=True, first=first))
-    nc = await nats.connect(
-        server.url.replace("nats://", "tls://"), tls=certificates.context(client=True), tls_handshake_first=first
-    )
+    server = make_server(tls=certificates.server_tls(verify=True, handshake_first=first))
+    nc = await nats.connect(server.url, tls=certificates.context(client=True), tls_handshake_first=first)
     await nc.flush()
     await nc.close()
 

@@ -35,7 +35,7 @@ def caller(server: NatsServer) -> Iterator[Connection]:
 def any_nc(
     request: pytest.FixtureRequest,
     server: NatsServer,
-    make_server: Callable[[str], NatsServer],
+    make_server: Callable[..., NatsServer],
     certificates: Certificates,
 ) -> Iterator[Connection]:
     """A connection without encryption, and one with it."""
@@ -43,5 +43,5 @@ def any_nc(
         if request.param == "plain":
             yield stack.enter_context(connect(server.url))
         else:
-            encrypted = make_server(certificates.server_config())
+            encrypted = make_server(tls=certificates.server_tls())
             yield stack.enter_context(connect(encrypted.url, tls=certificates.context()))

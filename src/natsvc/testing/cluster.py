@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 from natsvc.errors import ConfigError
-from natsvc.testing.configuration import HOST, ServerCluster, ServerTLS
+from natsvc.testing.configuration import HOST, ServerCluster, ServerTLS, check_name
 from natsvc.testing.processes import NatsServerError
 from natsvc.testing.server import NatsServer
 
@@ -87,6 +87,7 @@ class NatsCluster:
         if not isinstance(configs, Sequence) or len(configs) != size:
             rule = f"must be a str for all servers, or a sequence of {size}, one for each"
             raise ConfigError("NatsCluster.config", f"<{type(configs).__name__}>", rule)
+        check_name("NatsCluster.name", name)
         ports = _choose_ports(size)
         self._name = name
         self._jetstream = jetstream

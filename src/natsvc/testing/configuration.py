@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from natsvc.errors import ConfigError
 
-__all__ = ["CHOSEN_BY_SERVER", "HOST", "ServerCluster", "ServerOptions", "ServerTLS"]
+__all__ = ["CHOSEN_BY_SERVER", "HOST", "ServerCluster", "ServerOptions", "ServerTLS", "check_name"]
 
 HOST = "127.0.0.1"
 """Where everything listens that the tests start: nobody else can reach it."""
@@ -27,6 +27,7 @@ StrPath: TypeAlias = str | os.PathLike[str]
 
 _NAME = re.compile(r"[^\x00-\x20\x7f]+")
 _ESCAPED = re.compile(r'[\x00-\x1f\x7f"\\]')
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_SHOWN = "<hidden>"
 
 
@@ -91,7 +92,7 @@ class ServerCluster:
     routes: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        _check_name("ServerCluster.name", self.name)
+        check_name("ServerCluster.name", self.name)
         _check_port("ServerCluster.port", self.port)
         if not isinstance(self.routes, Sequence):
             raise ConfigError("ServerCluster.routes", self.routes, "must be a sequence of ports")
@@ -125,12 +126,15 @@ class ServerOptions:
     cluster: ServerCluster | None = None
 
     def __post_init__(self) -> None:
-        if self.config is not None and not isinstance(self.config, str):
-            raise ConfigError("NatsServer.config", type(self.config), "must be a str: the text, not the path of a file")
+        if self.config is not None:
+            if not isinstance(self.config, str):
+                rule = "must be a str: the text, not the path of a file"
+                raise ConfigError("NatsServer.config", type(self.config), rule)
+            _check_encodable("NatsServer.config", self.config, _NOT_SHOWN)
         if self.port is not None:
             _check_port("NatsServer.port", self.port)
         if self.name is not None:
-            _check_name("NatsServer.name", self.name)
+            check_name("NatsServer.name", self.name)
         for name in ("user", "password", "token"):
             if (value := getattr(self, name)) is not None:
                 _check_text(f"NatsServer.{name}", value, is_secret=name != "user")
@@ -175,6 +179,21 @@ class ServerOptions:
         return "\n".join([*parts, ""])
 
 
+def check_name(name: str, value: object) -> None:
+    """Check the name of a server or a cluster.
+
+    Args:
+        name: What it is called in the error.
+        value: What was given.
+
+    Raises:
+        ConfigError: It is not a str, empty, or has blanks, which nats-server refuses.
+    """
+    _check_text(name, value)
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ConfigError(name, value, "must not contain blanks or control characters")
+
+
 def _block(name: str, lines: Sequence[str]) -> str:
     return "\n".join([f"{name} {{", *(f"    {line}" for line in lines), "}"])
 
@@ -207,17 +226,13 @@ def _check_text(name: str, text: object, *, is_secret: bool = False) -> None:
         raise ConfigError(name, shown, "must be a str")
     if not text:
         raise ConfigError(name, shown, "must not be empty")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        # Not chained: the exception holds the text.
-        raise ConfigError(name, shown, "must have a UTF-8 form") from None
+    _check_encodable(name, text, shown)
 
 
-def _check_name(name: str, value: object) -> None:
-    _check_text(name, value)
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise ConfigError(name, value, "must not contain blanks or control characters")
+def _check_encodable(name: str, text: str, shown: object) -> None:
+    # Searched for and not tried: the exception of a failed attempt has the whole text, and would be this one's context.
+    if _SURROGATE.search(text):
+        raise ConfigError(name, shown, "must have a UTF-8 form")
 
 
 def _check_bool(name: str, value: object) -> None:

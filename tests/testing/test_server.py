@@ -18,6 +18,7 @@ import pytest
 from natsvc.errors import NatsvcError
 from natsvc.testing import NatsServer, NatsServerError
 from natsvc.testing import server as server_module
+from natsvc.testing.readiness import greets
 from tests.connection.certificates import Certificates
 from tests.plain_client import PlainClient
 
@@ -62,8 +63,8 @@ def test_a_block_has_a_server_that_answers() -> None:
 
 @pytest.mark.parametrize("verify", [False, True], ids=["without client certificates", "with client certificates"])
 def test_a_server_that_says_nothing_before_the_tls_handshake_is_found_to_be_there(tmp_path: Path, verify: bool) -> None:
-    config = Certificates.make(tmp_path).server_config(verify=verify, first=True)
-    with NatsServer(config=config) as server:
+    tls = Certificates.make(tmp_path).server_tls(verify=verify, handshake_first=True)
+    with NatsServer(tls=tls) as server:
         assert server.monitoring()["tls_required"] is True
         port = server.port
         server.restart()
@@ -82,7 +83,7 @@ def test_a_listener_that_is_silent_for_good_is_not_taken_for_a_server(first: byt
                     pass
 
         accepted = threads.submit(accept)
-        assert not server_module._greets(listener.getsockname()[1], time.monotonic() + 0.3)
+        assert not greets(listener.getsockname()[1], time.monotonic() + 0.3)
         accepted.result(10.0)
 
 
