@@ -139,7 +139,7 @@ def package(session: nox.Session) -> None:
 def oldest(session: nox.Session) -> None:
     """Test with the oldest Python that is there, and the oldest dependencies and nats-server that are supported."""
     session.install(*group("test"), *oldest_dependencies())
-    suites = ["behaviour", "cli", "connection", "anyio_front_end", "asyncio_front_end", "sync_front_end"]
+    suites = ["behaviour", "cli", "connection", "testing", "anyio_front_end", "asyncio_front_end", "sync_front_end"]
     session.run("python", "-m", "pytest", *(session.posargs or [*AT_ONCE, *(f"tests/{suite}" for suite in suites)]))
 
 
