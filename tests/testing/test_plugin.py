@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import natsvc.testing
 from natsvc.testing import NatsServer
 from tests.testing.remains import remains
 from tests.worlds import eventually
@@ -156,6 +158,12 @@ def test_loading_it_imports_nothing_but_pytest() -> None:
     assert json.loads(run.stdout) == ["natsvc.testing", "natsvc.testing.plugin"]
 
 
+def test_a_name_that_the_package_does_not_have_is_the_usual_error() -> None:
+    with pytest.raises(AttributeError, match=r"natsvc\.testing.*NatsSever"):
+        _ = natsvc.testing.NatsSever  # type: ignore[attr-defined]
+    assert set(natsvc.testing.__all__) <= set(dir(natsvc.testing))
+
+
 def test_coverage_counts_the_lines_that_are_run_by_an_import(pytester: pytest.Pytester) -> None:
     # They would be missed in whatever is imported before the tests are.
     pytester.makepyfile("""
@@ -195,8 +203,11 @@ def test_with_xdist_each_worker_has_a_server_and_leaves_nothing_also_when_it_cra
     eventually(lambda: remains(place) == [])
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
-def test_a_pytest_that_is_killed_leaves_no_process_and_no_file(pytester: pytest.Pytester, place: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="these signals are POSIX's")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
+def test_a_pytest_that_is_killed_leaves_no_process_and_no_file(
+    pytester: pytest.Pytester, place: Path, name: str
+) -> None:
     pytester.makepyfile("""
         import pathlib, threading
 
@@ -213,6 +224,8 @@ def test_a_pytest_that_is_killed_leaves_no_process_and_no_file(pytester: pytest.
             listening = [int(port) for port in ports.read_text().split()]
             assert [listens(port) for port in listening] == [True] * 5
             assert len(remains(place)) >= 5
+            process.send_signal(signal.Signals[name])
+            process.wait(30)
         finally:
             process.kill()
     eventually(lambda: remains(place) == [])

@@ -21,6 +21,7 @@ from natsvc.testing import server as server_module
 from natsvc.testing.readiness import greets
 from tests.connection.certificates import Certificates
 from tests.plain_client import PlainClient
+from tests.testing.remains import remains
 
 
 def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> None:
@@ -131,6 +132,29 @@ def test_a_killed_test_process_leaves_no_server_and_no_file() -> None:
         process.kill()
     eventually(lambda: not listens(int(port)))
     eventually(lambda: not Path(directory).exists())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
+@pytest.mark.parametrize(
+    "word", ["starting", "pid", ""], ids=["before its start", "before its id is known", "as it ends"]
+)
+def test_there_is_no_moment_in_which_a_killed_test_process_leaves_anything(place: Path, word: str) -> None:
+    program = """
+        import os, signal, sys
+        from natsvc.testing import NatsServer
+
+        class Killed(NatsServer):
+            def _tell_guard(self, word):
+                if sys.argv[1] == ("pid" if word.isdigit() else word):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                super()._tell_guard(word)
+
+        with Killed(jetstream=True):
+            pass
+    """
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(program), word], check=False)
+    assert run.returncode == -signal.SIGKILL
+    eventually(lambda: remains(place) == [])
 
 
 def test_a_program_that_forgets_to_stop_leaves_no_server() -> None:

@@ -63,15 +63,6 @@ class ServerTLS:
         if self.verify and self.ca is None:
             raise ConfigError("ServerTLS.verify", self.verify, "must have a ca with it: whose clients are let in")
 
-    def text(self) -> str:
-        """Return the block of the configuration."""
-        certificate = _quoted_path(self.certificate)
-        lines = [f"cert_file: {certificate}", f"key_file: {_quoted_path(self.key) if self.key else certificate}"]
-        if self.ca is not None:
-            lines.append(f"ca_file: {_quoted_path(self.ca)}")
-        lines += [f"{name}: true" for name in ("verify", "handshake_first") if getattr(self, name)]
-        return _block("tls", lines)
-
 
 @dataclass(frozen=True, slots=True)
 class ServerCluster:
@@ -99,12 +90,6 @@ class ServerCluster:
         _set(self, "routes", tuple(self.routes))
         for index, port in enumerate(self.routes):
             _check_port(f"ServerCluster.routes[{index}]", port)
-
-    def text(self) -> str:
-        """Return the block of the configuration."""
-        listen = _quoted(f"{HOST}:{self.port}")
-        routes = ", ".join(_quoted(f"nats://{HOST}:{port}") for port in self.routes)
-        return _block("cluster", [f"name: {_quoted(self.name)}", f"listen: {listen}", f"routes: [{routes}]"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,9 +156,9 @@ class ServerOptions:
         if self.token is not None:
             parts.append(_block("authorization", [f"token: {_quoted(self.token)}"]))
         if self.tls is not None:
-            parts.append(self.tls.text())
+            parts.append(_tls_block(self.tls))
         if self.cluster is not None:
-            parts.append(self.cluster.text())
+            parts.append(_cluster_block(self.cluster))
         # The command line can't set the monitoring's host.
         parts.append(f"http: {_quoted(f'{HOST}:{CHOSEN_BY_SERVER}')}")
         return "\n".join([*parts, ""])
@@ -192,6 +177,21 @@ def check_name(name: str, value: object) -> None:
     _check_text(name, value)
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise ConfigError(name, value, "must not contain blanks or control characters")
+
+
+def _tls_block(tls: ServerTLS) -> str:
+    certificate = _quoted_path(tls.certificate)
+    lines = [f"cert_file: {certificate}", f"key_file: {_quoted_path(tls.key) if tls.key else certificate}"]
+    if tls.ca is not None:
+        lines.append(f"ca_file: {_quoted_path(tls.ca)}")
+    lines += [f"{name}: true" for name in ("verify", "handshake_first") if getattr(tls, name)]
+    return _block("tls", lines)
+
+
+def _cluster_block(cluster: ServerCluster) -> str:
+    listen = _quoted(f"{HOST}:{cluster.port}")
+    routes = ", ".join(_quoted(f"nats://{HOST}:{port}") for port in cluster.routes)
+    return _block("cluster", [f"name: {_quoted(cluster.name)}", f"listen: {listen}", f"routes: [{routes}]"])
 
 
 def _block(name: str, lines: Sequence[str]) -> str:

@@ -12,26 +12,38 @@ from typing import IO
 
 from natsvc.errors import NatsvcError
 
-__all__ = ["NatsServerError", "find_executable", "start_guard", "start_process"]
+__all__ = ["STARTING", "NatsServerError", "find_executable", "start_guard", "start_process"]
 
 # The server must end even when this process is killed with SIGKILL, where neither atexit nor `finally` runs. So a
 # guard, a second small process, holds the other end of a pipe: the operating system closes the pipe with this process,
 # and the guard then kills the server and removes its directory. Linux's PR_SET_PDEATHSIG would need no guard, but it
 # fires when the *thread* that started the server ends (a fixture may well run in one), needs code between fork and
 # exec, and is Linux only. Each line the guard reads is the server's process id, or empty once there is none, so that it
-# never kills a stranger that got the id afterwards.
+# never kills a stranger that got the id afterwards. Before there is an id, it reads "starting"; if that was the last
+# word, there may be a server that nobody has told it of, and the guard waits for that one's own word on its id.
 _GUARD = """
-import os, shutil, signal, sys
-process_id = ""
+import os, shutil, signal, sys, time
+directory, process_id_file = sys.argv[1:]
+said = ""
 for line in sys.stdin:
-    process_id = line.strip()
-if process_id:
+    said = line.strip()
+deadline = time.monotonic() + 5.0
+while said == "starting" and time.monotonic() < deadline:
+    time.sleep(0.01)
     try:
-        os.kill(int(process_id), getattr(signal, "SIGKILL", signal.SIGTERM))
+        with open(process_id_file) as file:
+            said = file.read().strip() or said
     except OSError:
         pass
-shutil.rmtree(sys.argv[1], ignore_errors=True)
+try:
+    os.kill(int(said), getattr(signal, "SIGKILL", signal.SIGTERM))
+except (OSError, ValueError):
+    pass
+shutil.rmtree(directory, ignore_errors=True)
 """
+
+STARTING = "starting"
+"""What the guard is told before a server is started."""
 
 # Ctrl-C goes to the terminal's whole process group. In groups of their own, server and guard outlive it, and the tests'
 # teardown still finds a server to talk to. Windows ignores process_group and has a flag of its own.
@@ -75,8 +87,16 @@ def start_process(command: list[str], *, stdin: int, output: int | IO[bytes]) ->
     )
 
 
-def start_guard(directory: Path) -> subprocess.Popen[bytes]:
-    """Start the guard of a server and its directory; it reads the server's process id, line by line."""
+def start_guard(directory: Path, process_id_file: Path) -> subprocess.Popen[bytes]:
+    """Start the guard of a server and its directory.
+
+    Args:
+        directory: What the guard removes when this process ends. It need not be there yet.
+        process_id_file: Where the server writes its process id itself.
+
+    Returns:
+        The guard. It reads lines: STARTING, then the server's process id, and an empty one once the server has ended.
+    """
     # -I and -S: nothing of the user's environment is imported, so that it is there at once and can't fail.
-    command = [sys.executable, "-I", "-S", "-c", _GUARD, str(directory)]
+    command = [sys.executable, "-I", "-S", "-c", _GUARD, str(directory), str(process_id_file)]
     return start_process(command, stdin=subprocess.PIPE, output=subprocess.DEVNULL)

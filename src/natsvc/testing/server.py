@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import secrets
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from natsvc.testing.configuration import CHOSEN_BY_SERVER, HOST, ServerCluster, ServerOptions, ServerTLS
-from natsvc.testing.processes import NatsServerError, find_executable, start_guard, start_process
+from natsvc.testing.processes import STARTING, NatsServerError, find_executable, start_guard, start_process
 from natsvc.testing.readiness import greets, read_ports
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class NatsServer:
         if self._directory is None:
             return ""
         with contextlib.suppress(FileNotFoundError):
-            return self._log_path(self._directory).read_text(encoding="utf-8", errors="replace")
+            return _log_path(self._directory).read_text(encoding="utf-8", errors="replace")
         return ""
 
     def start(self) -> None:
@@ -295,17 +296,20 @@ class NatsServer:
     def _launch(self, executable: str) -> None:
         directory = self._directory
         if directory is None:
-            directory = self._directory = Path(tempfile.mkdtemp(prefix="natsvc-server-"))
-        if self._guard is None:
-            self._guard = start_guard(directory)
-        # Left by a server that was killed: its ports are not those of the next.
-        for stale in directory.glob("*.ports"):
-            stale.unlink()
+            # The guard comes first, so that there is never a directory without one.
+            directory = self._directory = Path(tempfile.gettempdir(), f"natsvc-server-{secrets.token_hex(8)}")
+            self._guard = start_guard(directory, _process_id_path(directory))
+            directory.mkdir(mode=0o700)
+        # Left by a server that was killed: its ports and its process id are not those of the next.
+        for stale in (*directory.glob("*.ports"), _process_id_path(directory)):
+            stale.unlink(missing_ok=True)
         # The command line wins over the configuration file, also when that is reloaded.
         command = [executable, "--config", str(self._write_config(directory))]
         command += ["--addr", HOST, "--port", str(self._port or CHOSEN_BY_SERVER)]
         command += ["--http_port", str(CHOSEN_BY_SERVER), "--ports_file_dir", str(directory)]
-        with self._log_path(directory).open("wb") as log:
+        command += ["--pid", str(_process_id_path(directory))]
+        self._tell_guard(STARTING)
+        with _log_path(directory).open("wb") as log:
             process = self._process = start_process(command, stdin=subprocess.DEVNULL, output=log)
         self._tell_guard(str(process.pid))
         deadline = time.monotonic() + _WAIT_LIMIT
@@ -350,29 +354,34 @@ class NatsServer:
         self._monitoring_url = None
         self._tell_guard("")
 
-    def _tell_guard(self, process_id: str) -> None:
+    def _tell_guard(self, word: str) -> None:
         if self._guard is not None and self._guard.stdin is not None:
             # A guard that someone killed can't help any more; the server's own end does not depend on it.
             with contextlib.suppress(OSError):
-                self._guard.stdin.write(f"{process_id}\n".encode())
+                self._guard.stdin.write(f"{word}\n".encode())
 
     def _clean_up(self) -> None:
         self.kill()
         guard, self._guard = self._guard, None
         directory, self._directory = self._directory, None
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
+        # Last, for until then it does all this if this process is killed.
         if guard is not None:
             guard.kill()
             guard.wait()
             if guard.stdin is not None:
                 guard.stdin.close()
-        if directory is not None:
-            shutil.rmtree(directory, ignore_errors=True)
 
     def _write_config(self, directory: Path) -> Path:
         path = directory / "nats-server.conf"
         path.write_text(self._options.text(store=directory), encoding="utf-8")  # the server adds "jetstream" to it
         return path
 
-    @staticmethod
-    def _log_path(directory: Path) -> Path:
-        return directory / "nats-server.log"
+
+def _log_path(directory: Path) -> Path:
+    return directory / "nats-server.log"
+
+
+def _process_id_path(directory: Path) -> Path:
+    return directory / "nats-server.pid"
