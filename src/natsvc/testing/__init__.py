@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from natsvc.testing.processes import NatsServerError
     from natsvc.testing.server import NatsServer
 else:
-    # pytest loads the fixtures, and this package with them, in every run of whoever has natsvc installed. So the servers
-    # are loaded when somebody first asks for one (PEP 562). Type checkers are to see no more than the names above.
+    # pytest loads the fixtures, and this package with them, in every run of whoever has natsvc installed. So what runs
+    # servers is loaded when somebody first asks for it (PEP 562). Type checkers are to see the names above and no more.
     _HOMES = {
         "NatsCluster": "cluster",
         "NatsServer": "server",
