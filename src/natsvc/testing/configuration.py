@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from natsvc.errors import ConfigError
+from natsvc.wire.auth import HIDDEN
 
 __all__ = ["CHOSEN_BY_SERVER", "HOST", "ServerCluster", "ServerOptions", "ServerTLS", "check_name"]
 
@@ -28,7 +29,6 @@ StrPath: TypeAlias = str | os.PathLike[str]
 _NAME = re.compile(r"[^\x00-\x20\x7f]+")
 _ESCAPED = re.compile(r'[\x00-\x1f\x7f"\\]')
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_NOT_SHOWN = "<hidden>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class ServerOptions:
             if not isinstance(self.config, str):
                 rule = "must be a str: the text, not the path of a file"
                 raise ConfigError("NatsServer.config", type(self.config), rule)
-            _check_encodable("NatsServer.config", self.config, _NOT_SHOWN)
+            _check_encodable("NatsServer.config", self.config, HIDDEN)
         if self.port is not None:
             _check_port("NatsServer.port", self.port)
         if self.name is not None:
@@ -124,11 +124,11 @@ class ServerOptions:
             if (value := getattr(self, name)) is not None:
                 _check_text(f"NatsServer.{name}", value, is_secret=name != "user")
         if self.user is None and self.password is not None:
-            raise ConfigError("NatsServer.password", _NOT_SHOWN, "must have a user with it")
+            raise ConfigError("NatsServer.password", HIDDEN, "must have a user with it")
         if self.user is not None and self.password is None:
             raise ConfigError("NatsServer.user", self.user, "must have a password with it")
         if self.user is not None and self.token is not None:
-            raise ConfigError("NatsServer.token", _NOT_SHOWN, "must not be given together with a user")
+            raise ConfigError("NatsServer.token", HIDDEN, "must not be given together with a user")
         for name, kind in (("tls", ServerTLS), ("cluster", ServerCluster)):
             if not isinstance(value := getattr(self, name), kind | None):
                 raise ConfigError(f"NatsServer.{name}", value, f"must be a {kind.__name__}")
@@ -221,7 +221,7 @@ def _absolute(name: str, path: object) -> Path:
 
 
 def _check_text(name: str, text: object, *, is_secret: bool = False) -> None:
-    shown = _NOT_SHOWN if is_secret else text
+    shown = HIDDEN if is_secret else text
     if not isinstance(text, str):
         raise ConfigError(name, shown, "must be a str")
     if not text:
