@@ -102,7 +102,7 @@ def test_the_old_instance_finishes_what_it_has_while_the_new_one_serves(
         write(directory, "1.1.0")
         serving.hear("users 1.1.0")
         serving.hear("stops")
-        assert nc.request("users.version").data == b"1.1.0"
+        eventually(lambda: nc.request("users.version").data == b"1.1.0")
         assert reply() == b"done"
     assert serving.stop() == 0
 

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["top"]
 
 _SHORTEST_INTERVAL = 0.1
+_SHORTEST_TIMEOUT = 1.0
+"""Seconds that a round may take in any case, though the interval is shorter: an instance that is busy has not gone."""
+
 _LONGEST_STALL = 0.25
 _PIECE = 0.25
 """Seconds that the main thread waits without a look at whether there was a signal, where none interrupts the wait."""
@@ -126,10 +129,11 @@ def _asked(
 ) -> Iterator[_Answers]:
     """Ask the services, at once and after each interval; an answer that comes late belongs to none."""
     client = ServiceClient(nc)
+    timeout = min(timeout, max(interval, _SHORTEST_TIMEOUT))
     stall = min(_LONGEST_STALL, interval / 2)
     while True:
         asked_at = time.perf_counter_ns()
-        yield _Answers(client.stats(name, timeout=min(timeout, max(interval, _LONGEST_STALL)), stall=stall), asked_at)
+        yield _Answers(client.stats(name, timeout=timeout, stall=stall), asked_at)
         wait(max(0.0, interval - (time.perf_counter_ns() - asked_at) / 1e9))
 
 
