@@ -132,7 +132,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def test_tls_with_an_authority_and_a_client_certificate(
     run: Run, make_server: MakeServer, certificates: Certificates, first: bool
 ) -> None:
-    server = make_server(certificates.server_config(verify=True, first=first))
+    server = make_server(tls=certificates.server_tls(verify=True, handshake_first=first))
     authority, client = str(certificates.authority), str(certificates.client)
     options = ["-s", server.url, *(["--tlsfirst"] if first else [])]
     assert_connects(run, *options, "--tlsca", authority, "--tlscert", client, "--tlskey", client)
@@ -217,7 +217,7 @@ def test_the_nkey_and_the_password_of_a_context_may_be_kept_elsewhere(
 def test_tls_of_a_context(
     run: Run, make_server: MakeServer, write_context: WriteContext, certificates: Certificates
 ) -> None:
-    server = make_server(certificates.server_config(verify=True, first=True))
+    server = make_server(tls=certificates.server_tls(verify=True, handshake_first=True))
     client = str(certificates.client)
     fields = {"ca": str(certificates.authority), "cert": client, "key": client, "tls_first": True}
     write_context("secure", selected=True, url=server.url, **fields)
