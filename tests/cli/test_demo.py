@@ -179,12 +179,19 @@ def test_kept_running_it_names_commands_that_work_and_a_signal_ends_it(start: St
     for command in commands:
         words = shlex.split(command)
         assert words[:3] == [sys.executable, "-m", "natsvc"]
-        if words[3] in ("top", "serve"):
-            continue  # they run until they are ended, and have tests of their own
+        if words[3] == "serve":  # until it is told to end
+            with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, encoding="utf-8") as serving:
+                assert serving.stderr is not None
+                tried["serve"] = serving.stderr.readline()
+                serving.send_signal(signal.SIGTERM)
+                assert serving.wait(LIMIT) == 0
+            continue
+        if words[3] == "top":  # as well
+            words += ["--count", "1"]
         done = subprocess.run(words, env=environment, capture_output=True, encoding="utf-8", timeout=LIMIT, check=False)
         assert (done.returncode, command) == (0, command), done.stderr
         tried[words[3]] = done.stdout
-    assert list(tried) == ["ls", "info", "stats", "request", "bench"]
+    assert list(tried) == ["ls", "info", "stats", "request", "bench", "top", "serve"]
     assert tried["ls"].count("\ndemo") == 3
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=LIMIT)

@@ -7,6 +7,7 @@ import datetime as dt
 import pytest
 
 from natsvc import EndpointInfo, EndpointStats, ServiceError, ServiceInfo, ServicePing, ServiceStats
+from tests.callers import caller as streaming
 from tests.javascript.callers import Ask, caller
 from tests.javascript.conftest import JavaScriptService
 from tests.worlds import LIMIT, Connection, eventually
@@ -55,6 +56,18 @@ def test_it_answers_info(ask: Ask, javascript_service: JavaScriptService) -> Non
             for endpoint in ENDPOINTS
         ],
     )
+
+
+def test_its_replies_are_iterated_over_to_the_empty_one(
+    connection: Connection, javascript_service: JavaScriptService
+) -> None:
+    calling = streaming(connection)
+    try:
+        replies = calling.begin_loop(f"{javascript_service.name}.count", b"3", block=True, timeout=LIMIT).result(LIMIT)
+    finally:
+        calling.close()
+    assert replies.data == [b"1", b"2", b"3"]
+    assert replies.ended_by == "empty message"
 
 
 def test_it_answers_stats(ask: Ask, javascript_service: JavaScriptService) -> None:

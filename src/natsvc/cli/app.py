@@ -231,7 +231,7 @@ def serve(
     on: Annotated[
         FrontEnd | None,
         typer.Option(
-            "--on", help="Where handlers run. [default: threads if all of them are plain functions, otherwise asyncio]"
+            "--on", help="Where handlers run. Unless it is given: threads if all are plain functions, else asyncio."
         ),
     ] = None,
     reload: Annotated[
@@ -254,7 +254,8 @@ def serve(
         ),
     ] = None,
     log_level: Annotated[
-        LogLevel | None, typer.Option("--log-level", help="What is logged. [default: info, or what the module says]")
+        LogLevel | None,
+        typer.Option("--log-level", help="What is logged. Unless it is given: info, or what the module says."),
     ] = None,
 ) -> None:
     """Run a service that a Python module defines, until SIGTERM or Ctrl-C; then let it finish what has arrived."""
@@ -285,11 +286,11 @@ def top(
             "-i",
             metavar="DURATION",
             parser=parse_duration,
-            help="From one look at the services to the next. [default: 1s]",
+            help="From one look at the services to the next. 1s, unless it is given.",
         ),
     ] = None,
     count: Annotated[
-        int | None, typer.Option("--count", min=1, help="Stop after so many intervals. [default: go on for ever]")
+        int | None, typer.Option("--count", min=1, help="Stop after so many intervals. Never, unless it is given.")
     ] = None,
     sort: Annotated[Order, typer.Option("--sort", help="What the rows are sorted by at first.")] = Order.REQUESTS,
     reverse: Annotated[bool, typer.Option("--reverse", help="Sort the other way round.")] = False,
