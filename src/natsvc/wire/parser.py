@@ -112,22 +112,31 @@ class _Head(Value):
         self.size = size
 
 
-class _Numbers(dict[str, int]):
-    """The numbers from 0 to a limit by how they are written; the small ones are ready, the others are read when asked.
+class _Numbers:
+    """The numbers from 0 to a limit by how they are written.
 
     Args:
         limit: The largest number there is.
         ending: What must follow the digits.
+
+    Attributes:
+        ready: The small ones. A dict and nothing more, for Python looks into that in less than half the time that a
+            subclass with a `__missing__` takes.
     """
 
-    __slots__ = ("_ending", "_limit")
+    __slots__ = ("_ending", "_limit", "ready")
 
     def __init__(self, limit: int, ending: str = "") -> None:
-        super().__init__((f"{number}{ending}", number) for number in range(min(_READY_NUMBERS, limit + 1)))
+        self.ready = {f"{number}{ending}": number for number in range(min(_READY_NUMBERS, limit + 1))}
         self._limit = limit
         self._ending = ending
 
-    def __missing__(self, written: str) -> int:
+    def read(self, written: str) -> int:
+        """Return any of them.
+
+        Raises:
+            ValueError: It is none of them.
+        """
         digits = written.removesuffix(self._ending)
         # int() would also take signs, underscores, blanks and the digits of every script.
         if written.endswith(self._ending) and digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS:
@@ -189,7 +198,7 @@ class Parser:
     def _read_commands(self, stream: BytesIO, events: list[Event]) -> None:
         """Read to the end of the stream; stop where a command is unfinished or none."""
         append, readline, read = events.append, stream.readline, stream.read
-        numbers, sizes, new_message = _DECIMALS, self._sizes, Message.__new__
+        numbers, sizes, new_message = _DECIMALS.ready, self._sizes.ready, Message.__new__
         header_size: int | None
         while line := readline(MAX_LINE):
             try:
@@ -200,12 +209,15 @@ class Parser:
                     case ["MSG", subject, sid_digits, size_digits]:
                         reply, header_size = "", None
                     case ["HMSG", subject, sid_digits, reply, header_digits, size_digits]:
-                        header_size = numbers[header_digits]
+                        header_size = numbers.get(header_digits) or _DECIMALS.read(header_digits)
                     case ["HMSG", subject, sid_digits, header_digits, size_digits]:
-                        reply, header_size = "", numbers[header_digits]
+                        reply, header_size = "", numbers.get(header_digits) or _DECIMALS.read(header_digits)
                     case _:
                         raise ValueError
-                sid, size = numbers[sid_digits], sizes[size_digits]
+                try:
+                    sid, size = numbers[sid_digits], sizes[size_digits]
+                except KeyError:
+                    sid, size = _DECIMALS.read(sid_digits), self._sizes.read(size_digits)
                 if not subject or "\t" in text or (header_size is not None and header_size > size):
                     raise ValueError
             except ValueError:
@@ -317,8 +329,8 @@ def _parse_head(verb: str, arguments: list[str], sizes: _Numbers) -> _Head:
             reply = ""
         case _:
             raise ValueError(f"{verb} with {len(arguments)} arguments")
-    sid, size = _DECIMALS[sid_digits], sizes[size_digits + _CRLF_TEXT]
-    header_size = None if header_digits is None else _DECIMALS[header_digits]
+    sid, size = _DECIMALS.read(sid_digits), sizes.read(size_digits + _CRLF_TEXT)
+    header_size = None if header_digits is None else _DECIMALS.read(header_digits)
     if header_size is not None and header_size > size:
         raise ValueError("a header block larger than the whole message")
     return _Head(sid, subject, reply, header_size, size)
