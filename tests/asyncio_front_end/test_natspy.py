@@ -74,7 +74,7 @@ async def test_replies_are_put_where_nats_py_keeps_what_it_has_to_write(nc: Clie
     await nc.subscribe("put.there", cb=receive)
     before = dict(nc.stats)
     for number in range(3):
-        assert link.publish(Reply("put.there", str(number).encode())) is None
+        assert link.publish(("put.there", str(number).encode(), None, b"")) is None
     await nc.publish("put.there", b"after")
     async with asyncio.timeout(LIMIT):
         assert [await received.get() for _ in range(4)] == [b"0", b"1", b"2", b"after"]
@@ -85,7 +85,7 @@ async def test_replies_are_put_where_nats_py_keeps_what_it_has_to_write(nc: Clie
 async def test_where_nats_py_keeps_them_elsewhere_replies_are_published(nc: Client, link: NatsPyLink) -> None:
     link._has_outbox = False
     subscription = await nc.subscribe("elsewhere")
-    publishing = link.publish(Reply("elsewhere", b"x"))
+    publishing = link.publish(("elsewhere", b"x", None, b""))
     assert publishing is not None
     await publishing
     assert (await subscription.next_msg(LIMIT)).data == b"x"
@@ -94,7 +94,7 @@ async def test_where_nats_py_keeps_them_elsewhere_replies_are_published(nc: Clie
 async def test_replies_beyond_what_nats_py_should_hold_are_waited_for(nc: Client, link: NatsPyLink) -> None:
     nc._max_pending_size = 10
     subscription = await nc.subscribe("much")
-    publishing = link.publish(Reply("much", b"x" * 100))
+    publishing = link.publish(("much", b"x" * 100, None, b""))
     assert publishing is not None
     await publishing
     assert (await subscription.next_msg(LIMIT)).data == b"x" * 100
@@ -194,7 +194,7 @@ async def test_repeated_headers_are_sent(nc: Client, caller: Client, link: NatsP
     headers = Headers([("A", "1"), ("A", "2")])
     subscription = await caller.subscribe("repeated")
     await confirmed(caller)
-    await publish(link, Reply("repeated", b"x", headers, headers.encode()))
+    await publish(link, ("repeated", b"x", headers, headers.encode()))
     message = await subscription.next_msg(timeout=30)
     assert message.headers == {"A": "2"}, "nats-py reads the last one only"
     assert message.data == b"x"
@@ -229,19 +229,19 @@ async def test_more_than_the_buffer_holds_while_disconnected_is_a_typed_error(
             await asyncio.sleep(0.01)
     with pytest.raises(OutboundBufferError):
         for _ in itertools.repeat(None, 100):
-            await publish(link, Reply("anywhere", b"x" * 100_000))
+            await publish(link, ("anywhere", b"x" * 100_000, None, b""))
     await asyncio.to_thread(server.restart)
     async with asyncio.timeout(30):
         while not nc.is_connected:
             await asyncio.sleep(0.01)
     await nc.close()
     with pytest.raises(ConnectionClosedError):
-        await publish(link, Reply("anywhere", b"x"))
+        await publish(link, ("anywhere", b"x", None, b""))
 
 
 async def test_any_other_error_of_nats_py_is_a_natsvc_error(nc: Client, link: NatsPyLink) -> None:
     with pytest.raises(NatsvcError) as caught:
-        await publish(link, Reply("", b"x", Headers({"a": "1"})))
+        await publish(link, ("", b"x", Headers({"a": "1"}), b""))
     assert isinstance(caught.value.__cause__, nats.errors.Error)
 
 

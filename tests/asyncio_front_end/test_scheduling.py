@@ -263,7 +263,7 @@ async def test_a_thread_that_outlives_the_event_loop_gets_service_stopped_errors
 
             class Parked(Request):
                 async def respond(self, data: Any = b"", headers: Any = None) -> None:
-                    await Stuck().publish(Reply("r", b""))
+                    await Stuck().publish(("r", b"", None, b""))
 
                 def __init__(self) -> None:
                     pass

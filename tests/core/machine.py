@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from natsvc.core import (
     ERROR_CODE_HEADER,
@@ -36,6 +36,7 @@ from natsvc.core.effects import (
     Unsubscribe,
     WakeAt,
 )
+from natsvc.headers import Headers
 from natsvc.message import Delivery, Message
 
 SECOND = 1_000_000_000
@@ -55,6 +56,15 @@ def blocking_handler(request: BaseRequest) -> None:
 
 def on_error(service: Any, error: BaseException, request: Any) -> None:
     raise AssertionError("the machine calls no error_handler, it reports")
+
+
+class Sent(NamedTuple):
+    """A reply that the machine has given out, with names for what is in it."""
+
+    subject: str
+    data: bytes
+    headers: Headers | None
+    block: bytes
 
 
 class Machine:
@@ -79,7 +89,7 @@ class Machine:
         self.now = 1000 * SECOND
         self.max_payload = max_payload
         self.effects: list[Effect] = []
-        self.replies: list[Reply] = []
+        self.replies: list[Sent] = []
         self.made: list[BaseRequest] = []
         self.runs: list[BaseRequest] = []
         self.cancelled: list[BaseRequest] = []
@@ -109,7 +119,7 @@ class Machine:
         for effect in effects:
             match effect:
                 case Publish(reply):
-                    self.replies.append(reply)
+                    self.replies.append(Sent(*reply))
                 case Run(request):
                     self.runs.append(request)
                 case Cancel(request):
@@ -256,7 +266,7 @@ class Machine:
 
     def _publish(self, reply: Reply | None) -> None:
         if reply is not None:
-            self.replies.append(reply)
+            self.replies.append(Sent(*reply))
 
     # What came of it
 
@@ -275,7 +285,7 @@ class Machine:
         return bool(self.ended_with)
 
 
-def error_of(reply: Reply) -> tuple[str, str] | None:
+def error_of(reply: Sent) -> tuple[str, str] | None:
     """The code and description of an error reply; None of any other."""
     if reply.headers is None or ERROR_CODE_HEADER not in reply.headers:
         return None

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from natsvc import ERROR_CODE_HEADER, ERROR_HEADER, HeaderError, Headers, MaxPayloadError, ServiceInfo
+from natsvc.core.effects import Publish
 from natsvc.core.replies import (
     encode_json,
     encode_result,
@@ -38,8 +39,8 @@ class Slotted:
 
 @pytest.mark.parametrize("data", [b"abc", "abc", bytearray(b"abc"), memoryview(b"abc"), memoryview(b"a-b-c")[::2]])
 def test_bytes_and_text_are_sent_as_they_are(data: bytes | str) -> None:
-    assert encode_data(data) == encode_result(data) == make_reply("r", data, None, PLENTY).data == b"abc"
-    assert type(make_reply("r", data, None, PLENTY).data) is bytes
+    assert encode_data(data) == encode_result(data) == make_reply("r", data, None, PLENTY)[1] == b"abc"
+    assert type(make_reply("r", data, None, PLENTY)[1]) is bytes
 
 
 def test_text_is_sent_as_utf_8() -> None:
@@ -115,21 +116,20 @@ def test_json_is_read_as_what_was_written(value: object) -> None:
 
 @pytest.mark.parametrize("headers", [None, {}, Headers()])
 def test_a_reply_without_headers_has_no_block(headers: dict[str, str] | Headers | None) -> None:
-    reply = make_reply("r", b"abc", headers, PLENTY)
-    assert (reply.subject, reply.data, reply.headers, reply.block) == ("r", b"abc", None, b"")
+    assert make_reply("r", b"abc", headers, PLENTY) == ("r", b"abc", None, b"")
 
 
 def test_a_reply_with_headers_has_their_block() -> None:
-    reply = make_reply("r", b"abc", {"A": "1"}, PLENTY)
-    assert reply.headers == Headers({"A": "1"})
-    assert reply.block == b"NATS/1.0\r\nA: 1\r\n\r\n"
+    _, _, headers, block = make_reply("r", b"abc", {"A": "1"}, PLENTY)
+    assert headers == Headers({"A": "1"})
+    assert block == b"NATS/1.0\r\nA: 1\r\n\r\n"
 
 
 def test_the_headers_of_a_reply_are_a_copy() -> None:
     headers = Headers({"A": "1"})
-    reply = make_reply("r", b"", headers, PLENTY)
+    _, _, copied, _ = make_reply("r", b"", headers, PLENTY)
     headers["A"] = "2"
-    assert reply.headers == {"A": "1"}
+    assert copied == {"A": "1"}
 
 
 @pytest.mark.parametrize("headers", [{"a b": "1"}, {"a": "1\r\nb: 2"}])
@@ -138,12 +138,12 @@ def test_headers_that_cannot_be_sent_are_refused(headers: dict[str, str]) -> Non
         make_reply("r", b"", headers, PLENTY)
 
 
-def test_a_replys_repr_shows_subject_and_size_but_no_data() -> None:
-    assert repr(make_reply("r", b"secret", {"A": "1"}, PLENTY)) == "<Reply to 'r', 24 bytes>"
+def test_the_effect_that_publishes_a_reply_does_not_show_it() -> None:
+    assert repr(Publish(make_reply("r", b"secret", {"A": "1"}, PLENTY))) == "Publish()"
 
 
 def test_data_may_be_as_large_as_max_payload_and_no_larger() -> None:
-    assert make_reply("r", b"x" * 10, None, 10).data == b"x" * 10
+    assert make_reply("r", b"x" * 10, None, 10)[1] == b"x" * 10
     with pytest.raises(MaxPayloadError) as caught:
         make_reply("r", b"x" * 11, None, 10)
     assert (caught.value.size, caught.value.limit, caught.value.part) == (11, 10, "headers and data")
@@ -156,7 +156,7 @@ def test_text_is_measured_in_bytes() -> None:
 
 def test_the_header_block_counts_as_well_as_the_data() -> None:
     size = len(b"NATS/1.0\r\nA: 1\r\n\r\n") + 3
-    assert make_reply("r", b"abc", {"A": "1"}, size).block
+    assert make_reply("r", b"abc", {"A": "1"}, size)[3]
     with pytest.raises(MaxPayloadError) as caught:
         make_reply("r", b"abc", {"A": "1"}, size - 1)
     assert (caught.value.size, caught.value.limit) == (size, size - 1)
@@ -174,17 +174,17 @@ def test_a_reply_subject_that_no_command_line_can_hold_is_refused(subject: str) 
 def test_an_accepted_reply_has_a_command_line_that_the_server_reads(length: int, headers: bool, size: int) -> None:
     subject = "r" * length
     try:
-        reply = make_reply(subject, b"x" * size, {"A": "1"} if headers else None, PLENTY)
+        _, _, _, block = make_reply(subject, b"x" * size, {"A": "1"} if headers else None, PLENTY)
     except MaxPayloadError:
         assert length > 4070
         return
-    sizes = [len(reply.block), len(reply.block) + size] if headers else [size]
+    sizes = [len(block), len(block) + size] if headers else [size]
     assert len(" ".join([subject, *map(str, sizes)])) <= 4096
 
 
 @pytest.mark.parametrize("subject", ["r" * 4000, "é" * 2000, "\udcff" * 1000])
 def test_a_long_reply_subject_that_fits_is_taken_as_it_is(subject: str) -> None:
-    assert make_reply(subject, b"", None, PLENTY).subject == subject
+    assert make_reply(subject, b"", None, PLENTY)[0] == subject
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_the_users_headers_are_not_changed() -> None:
 
 
 def test_no_data_given_is_an_empty_body_and_no_code_given_is_500() -> None:
-    assert make_reply("r", None, None, 100).data == b""
+    assert make_reply("r", None, None, 100)[1] == b""
     assert printable_error(None, None) == ("500", "500")
 
 

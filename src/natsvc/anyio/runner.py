@@ -242,7 +242,8 @@ class Runner:
 
     def _publish(self, reply: Reply) -> Awaitable[None] | None:
         """Publish; while the connection has more to write than it should hold, return something to wait for."""
-        self._wire.send(reply.subject, reply.data, "", reply.block)
+        subject, data, _, block = reply
+        self._wire.send(subject, data, "", block)
         driver = self._driver
         if not driver.is_batching:
             driver.send()
@@ -290,8 +291,9 @@ class Runner:
                 self._end(error)
 
     def _publish_error(self, reply: Reply) -> None:
+        subject, data, _, block = reply
         try:
-            self._wire.send(reply.subject, reply.data, "", reply.block)
+            self._wire.send(subject, data, "", block)
         except NatsvcError as error:
             _logger.warning("service %r: an error reply could not be sent: %s", self.state.config.name, error)
         self._driver.send()

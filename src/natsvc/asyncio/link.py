@@ -214,7 +214,8 @@ class ConnectionLink:
 
     def publish(self, reply: Reply) -> Awaitable[None] | None:
         """Publish; while the connection has more to write than it should hold, return something to wait for."""
-        size = self._state.send(reply.subject, reply.data, "", reply.block)
+        subject, data, _, block = reply
+        size = self._state.send(subject, data, "", block)
         driver = self._driver
         if not driver.is_write_due:
             driver.send()

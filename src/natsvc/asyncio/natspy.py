@@ -170,23 +170,25 @@ class NatsPyLink:
     def publish(self, reply: Reply) -> Awaitable[None] | None:
         """Publish; while nats-py has more to write than it should hold, return something to wait for."""
         nc: Any = self._nc
-        if reply.headers is not None or not self._has_outbox or nc._status != Client.CONNECTED:
+        subject, data, headers, _ = reply
+        if headers is not None or not self._has_outbox or nc._status != Client.CONNECTED:
             return self._publish(reply)
-        command = commands.publish(reply.subject, reply.data)
+        command = commands.publish(subject, data)
         size = nc._pending_data_size + len(command)
         if size > nc._max_pending_size:
             return self._publish(reply)
         nc._pending.append(command)
         nc._pending_data_size = size
         nc.stats["out_msgs"] += 1
-        nc.stats["out_bytes"] += len(reply.data)
+        nc.stats["out_bytes"] += len(data)
         if nc._flush_queue.empty():
             _begin(nc._flush_pending())
         return None
 
     async def _publish(self, reply: Reply) -> None:
+        subject, data, headers, _ = reply
         try:
-            await self._nc.publish(reply.subject, reply.data, headers=_sendable(reply))
+            await self._nc.publish(subject, data, headers=_sendable(headers))
         except (nats.errors.Error, UnicodeEncodeError) as error:
             raise _translated(error) from error
 
@@ -386,9 +388,9 @@ class _RepeatableHeaders(dict[str, str]):
         return list(self._headers.pairs())
 
 
-def _sendable(message: Reply) -> _RepeatableHeaders | None:
-    """Return a message's headers as nats-py sends them."""
-    return None if message.headers is None else _RepeatableHeaders(message.headers)
+def _sendable(headers: Headers | None) -> _RepeatableHeaders | None:
+    """Return headers as nats-py sends them."""
+    return None if headers is None else _RepeatableHeaders(headers)
 
 
 def _translated(error: Exception) -> NatsvcError:
@@ -478,15 +480,15 @@ class NatsPyCaller:
 
     async def request(self, subject: str, data: Data, timeout: float, headers: Mapping[str, str] | None) -> Message:
         """Publish a request, and return the first answer, whatever it says."""
-        request = self._checked(subject, data, headers)
+        body, sendable = self._checked(subject, data, headers)
         answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
         # In a task of its own: where nats-py waits for room, it takes no note of a cancellation.
         asking = _begin(
             self._nc.request(
                 subject,
-                request.data,
+                body,
                 timeout,
-                headers=_sendable(request),
+                headers=sendable,
             )
         )
         asking.add_done_callback(functools.partial(_hand_over, answer))
@@ -516,7 +518,7 @@ class NatsPyCaller:
         fail: Callable[[BaseException], None],
     ) -> Iterator[None]:
         """Publish a request, and deliver all answers while the block lasts."""
-        request = self._checked(subject, data, headers)
+        body, sendable = self._checked(subject, data, headers)
         nc = self._nc
         inbox = nc.new_inbox()
 
@@ -536,7 +538,7 @@ class NatsPyCaller:
         errors = _errors_of(nc)
         errors.add(take_error)
         started = _begin(nc.subscribe(inbox, cb=deliver))
-        publishing = _begin(nc.publish(subject, request.data, reply=inbox, headers=_sendable(request)))
+        publishing = _begin(nc.publish(subject, body, reply=inbox, headers=sendable))
         publishing.add_done_callback(take_outcome)
         try:
             with self._told_of_the_end(fail):
@@ -545,18 +547,19 @@ class NatsPyCaller:
             errors.discard(take_error)
             _begin(_unsubscribe(nc, started))
 
-    def _checked(self, subject: str, data: Data, headers: Mapping[str, str] | None) -> Reply:
-        """Return a request, without its reply subject, if it can be sent."""
+    def _checked(
+        self, subject: str, data: Data, headers: Mapping[str, str] | None
+    ) -> tuple[bytes, _RepeatableHeaders | None]:
+        """Return a request's data and headers as nats-py sends them, if it can."""
         _check_usable(self._nc)
         check_subject("subject", subject)
-        request = make_reply(subject, data, headers, self._nc.max_payload)
+        _, body, checked, block = make_reply(subject, data, headers, self._nc.max_payload)
         # The server closes the connection when a command is too long, and nats-py doesn't look.
-        header_size = len(request.block)
-        line = f"{subject} {self._nc.new_inbox()} {header_size} {header_size + len(request.data)}"
+        line = f"{subject} {self._nc.new_inbox()} {len(block)} {len(block) + len(body)}"
         size = len(line.encode("utf-8", "surrogateescape")) + _TOKEN_LENGTH
         if size > MAX_CONTROL_LINE:
             raise MaxPayloadError(size, MAX_CONTROL_LINE, "command line")
-        return request
+        return body, _sendable(checked)
 
     @contextlib.contextmanager
     def _told_of_the_end(self, fail: Callable[[BaseException], None]) -> Iterator[None]:

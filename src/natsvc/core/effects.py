@@ -6,7 +6,7 @@ rarer, and is one of these values in `ServiceState.effects`, to be performed in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -78,9 +78,9 @@ class Flush:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Publish:
-    """Publish a reply."""
+    """Publish a reply; what is in it is for nobody else."""
 
-    reply: Reply
+    reply: Reply = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -124,7 +124,7 @@ class BaseRequest:
             raise NoReplyError(f"the request to {self.subject!r} has no reply subject")
         max_payload = self._endpoint.service.max_payload()
         if not headers and type(data) is bytes and len(data) <= max_payload and len(reply_to) <= SURELY_SHORT:
-            reply = Reply(reply_to, data, None, b"")  # as nearly all are: there is nothing to check and to encode
+            reply: Reply = (reply_to, data, None, b"")  # as nearly all are: there is nothing to check and to encode
         else:
             try:
                 reply = make_reply(reply_to, data, headers, max_payload)

@@ -81,8 +81,9 @@ class Request(BaseRequest):
         driver.write_now()
 
     def _send(self, driver: Driver, reply: Reply) -> None:
+        subject, data, _, block = reply
         try:
-            driver.state.send(reply.subject, reply.data, "", reply.block)
+            driver.state.send(subject, data, "", block)
         except BaseException:
             self._take_back()
             raise

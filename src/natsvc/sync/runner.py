@@ -267,8 +267,9 @@ class Runner:
                 self._end(error)
 
     def _publish(self, reply: Reply) -> None:
+        subject, data, _, block = reply
         try:
-            self._connection.send(reply.subject, reply.data, "", reply.block)
+            self._connection.send(subject, data, "", block)
         except NatsvcError as error:
             _logger.warning("service %r: an error reply could not be sent: %s", self.state.config.name, error)
 

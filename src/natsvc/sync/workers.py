@@ -148,8 +148,9 @@ class Workers:
                     reply = state.conclude(request, now, result, error)
                     result = error = None
                     if reply is not None:
+                        subject, data, _, block = reply
                         try:
-                            connection.send(reply.subject, reply.data, "", reply.block)
+                            connection.send(subject, data, "", block)
                         except NatsvcError as refused:
                             unpublished = refused
                 following = state.finish(request, now, unpublished)
