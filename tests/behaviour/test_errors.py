@@ -67,6 +67,7 @@ def test_the_text_of_an_unexpected_exception_reaches_neither_the_caller_nor_stat
     eventually(lambda: told)
     assert isinstance(told[0][1], ValueError)
     assert told[0][2].subject == "hiding-e"
+    eventually(lambda: any(record.exc_info for record in caplog.records))
     (record,) = [record for record in caplog.records if record.exc_info]
     assert record.name.startswith("natsvc")
     assert record.levelno == logging.ERROR

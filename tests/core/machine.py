@@ -28,6 +28,7 @@ from natsvc.core.effects import (
     Effect,
     Flush,
     Interest,
+    Log,
     Publish,
     Report,
     Run,
@@ -79,6 +80,7 @@ class Machine:
         runs: The requests that were given out to be run, in that order: by receive, by finish, and by Run effects.
         cancelled: The requests whose handlers were to be cancelled.
         reports: What error_handler is told, and of which request.
+        logged: What is to be logged.
         interests: What is subscribed to.
         confirmations: What the server has still to confirm: "unsubscribed" or "flushed".
         ended_with: The errors of the Stopped effects.
@@ -94,6 +96,7 @@ class Machine:
         self.runs: list[BaseRequest] = []
         self.cancelled: list[BaseRequest] = []
         self.reports: list[tuple[BaseException, BaseRequest | None]] = []
+        self.logged: list[Log] = []
         self.interests: list[Interest] = []
         self.confirmations: list[str] = []
         self.ended_with: list[BaseException | None] = []
@@ -126,6 +129,8 @@ class Machine:
                     self.cancelled.append(request)
                 case Report(error, about):
                     self.reports.append((error, about))
+                case Log():
+                    self.logged.append(effect)
                 case WakeAt(time):
                     self.wake_at = time
                 case Subscribe(interest):

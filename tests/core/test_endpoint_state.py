@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from natsvc.core import RequestState
-from natsvc.core.effects import Cancel, Publish
+from natsvc.core.effects import Cancel, Log, Publish, Report
 from natsvc.errors import (
     HeaderError,
     MaxPayloadError,
@@ -233,11 +233,11 @@ def test_a_service_error_is_answered_with_its_code_description_data_and_headers(
     assert work.stats().last_error == "404:no such user"
 
 
-def test_a_service_error_is_neither_logged_nor_reported(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_service_error_is_neither_logged_nor_reported() -> None:
     machine, work = running()
     machine.end(machine.send(work), error=ServiceError(404, "no such user"))
     assert machine.reports == []
-    assert caplog.records == []
+    assert machine.logged == []
 
 
 def test_respond_error_answers_at_once_and_counts_one_error() -> None:
@@ -299,14 +299,15 @@ def test_an_unexpected_exception_is_answered_with_500_and_its_text_is_shown_to_n
     assert work.stats().last_error == "500:Internal Server Error"
 
 
-def test_an_unexpected_exception_is_logged_with_its_traceback_and_reported(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_exception_is_logged_with_its_traceback_and_then_reported() -> None:
     machine, work = running()
     request, error = machine.send(work), ValueError("why")
     machine.end(request, error=error)
     assert machine.reports == [(error, request)]
-    assert [record.levelno for record in caplog.records] == [logging.ERROR]
-    assert caplog.records[0].exc_info is not None
-    assert caplog.records[0].exc_info[1] is error
+    [logged] = machine.logged
+    assert (logged.level, logged.error) == (logging.ERROR, error)
+    assert logged.message % logged.arguments == "endpoint 'work': the handler failed"
+    assert [type(effect) for effect in machine.effects[-2:]] == [Log, Report]
 
 
 def test_without_an_error_handler_nothing_is_reported() -> None:
@@ -465,7 +466,7 @@ def test_without_reply_subject_respond_raises_no_reply_error_and_counts_one_erro
     ids=["return value", "respond", "ServiceError"],
 )
 def test_without_reply_subject_nothing_is_sent_and_no_traceback_logged(
-    caplog: pytest.LogCaptureFixture, result: object, error: BaseException | None
+    result: object, error: BaseException | None
 ) -> None:
     machine, work = running()
     request = machine.send(work, reply="")
@@ -475,7 +476,7 @@ def test_without_reply_subject_nothing_is_sent_and_no_traceback_logged(
     machine.end(request, result, error)
     assert machine.replies == []
     assert counts(work) == (1, 1)
-    assert [record for record in caplog.records if record.exc_info] == []
+    assert [entry for entry in machine.logged if entry.error is not None] == []
 
 
 def test_without_reply_subject_respond_error_raises_and_counts_that_error() -> None:

@@ -1239,9 +1239,7 @@ def failing_data(stats: EndpointStats) -> object:
         (lambda stats: "\ud800", ValueError),
     ],
 )
-def test_endpoint_data_that_fails_is_left_out_and_reported(
-    endpoint_data: Any, kind: type[Exception], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_endpoint_data_that_fails_is_left_out_and_reported(endpoint_data: Any, kind: type[Exception]) -> None:
     machine, _ = running(config={"endpoint_data": endpoint_data})
     stats = answer(machine, STATS)["endpoints"][0]
     assert "data" not in stats
@@ -1249,7 +1247,9 @@ def test_endpoint_data_that_fails_is_left_out_and_reported(
     [(error, request)] = machine.reports
     assert isinstance(error, kind)
     assert request is None
-    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    [logged] = machine.logged
+    assert (logged.level, logged.error) == (logging.ERROR, error)
+    assert logged.message % logged.arguments == "service 'svc': no data for endpoint 'work'"
 
 
 # Control handlers of the user
@@ -1425,7 +1425,7 @@ def test_a_control_handler_that_runs_does_not_hold_up_endpoints() -> None:
 
 @pytest.mark.parametrize("verb", [PING, INFO, STATS])
 def test_who_asks_without_reply_subject_is_ignored_and_no_control_handler_run(
-    verb: ServiceVerb, caplog: pytest.LogCaptureFixture
+    verb: ServiceVerb,
 ) -> None:
     machine, request = asked(verb, max_concurrency=1, max_pending=1, timeout=1.0)
     wake_at = machine.wake_at
@@ -1440,7 +1440,7 @@ def test_who_asks_without_reply_subject_is_ignored_and_no_control_handler_run(
     machine.end(request)
     assert machine.bodies == [b"mine"]
     assert machine.reports == []
-    assert caplog.records == []
+    assert machine.logged == []
 
 
 @pytest.mark.parametrize("config", [{}, {"ping_handler": async_handler}], ids=["built in", "handler"])

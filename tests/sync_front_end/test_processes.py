@@ -165,6 +165,97 @@ nc.publish("last-words", b"bye")
         assert subscription.next().data == b"bye"
 
 
+SLOW_LOG = """
+import logging
+
+class Slow(logging.Handler):
+    def emit(self, record):
+        time.sleep(0.3)  # the program is at its end long before
+        say(record.getMessage().replace(" ", "-"))
+"""
+
+FAILS = """
+nc = connect(url)
+service = add_service(nc, name="failing")
+
+@service.endpoint("failing-e")
+def fail(request):
+    raise ValueError
+
+say("ready")
+nc.request("failing-e")
+"""
+
+
+def test_a_handler_that_fails_right_before_the_program_ends_is_still_logged(server: NatsServer) -> None:
+    text = SLOW_LOG + 'logging.getLogger("natsvc").addHandler(Slow())' + FAILS
+    with program(server, text) as process:
+        ends(process, "endpoint-'failing-e':-the-handler-failed")
+
+
+def test_what_is_logged_at_the_end_comes_before_logging_ends_also_if_that_was_loaded_last(server: NatsServer) -> None:
+    text = SLOW_LOG.replace("import logging", "import logging, logging.handlers")
+    text += """
+memory = logging.handlers.MemoryHandler(1000, flushLevel=100, target=Slow())  # which logging flushes when it ends
+logging.getLogger("natsvc").addHandler(memory)
+"""
+    with program(server, text + FAILS) as process:
+        ends(process, "endpoint-'failing-e':-the-handler-failed")
+
+
+def test_what_is_logged_for_a_connection_that_is_gone_comes_out_as_well(server: NatsServer) -> None:
+    text = """
+import gc
+
+def use():
+    with connect(url) as nc, add_service(nc, name="failing") as service:
+
+        @service.endpoint("failing-e")
+        def fail(request):
+            raise ValueError
+
+        say("ready")
+        nc.request("failing-e")
+
+logging.getLogger("natsvc").addHandler(Slow())
+use()
+gc.collect()
+"""
+    with program(server, SLOW_LOG + text) as process:
+        ends(process, "endpoint-'failing-e':-the-handler-failed")
+
+
+def test_what_fails_first_when_no_thread_can_be_started_any_more_is_still_logged(server: NatsServer) -> None:
+    text = """
+import atexit
+
+@atexit.register
+def ask_once_more():
+    start = threading.Thread.start
+
+    def refuse(thread):  # as Python 3.12 and later do by themselves
+        if thread.name == "natsvc-callbacks":
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+        start(thread)
+
+    threading.Thread.start = refuse
+    nc.request("failing-e")
+
+logging.getLogger("natsvc").addHandler(Slow())
+"""
+    with program(server, SLOW_LOG + text + FAILS.replace('nc.request("failing-e")', "")) as process:
+        process.wait(30)
+        ends(process, "endpoint-'failing-e':-the-handler-failed")
+
+
+def test_a_stuck_callback_keeps_no_program_alive(server: NatsServer) -> None:
+    stuck = 'name="failing", error_handler=lambda *arguments: threading.Event().wait()'
+    text = SLOW_LOG + 'logging.getLogger("natsvc").addHandler(Slow())' + FAILS.replace('name="failing"', stuck)
+    with program(server, text + 'nc.request("failing-e")') as process:
+        # What is logged for the second request would have its turn behind the callback for the first.
+        ends(process, "endpoint-'failing-e':-the-handler-failed")
+
+
 def test_a_stuck_handler_keeps_no_program_alive(server: NatsServer, client: PlainClient) -> None:
     text = """
 begun = threading.Event()

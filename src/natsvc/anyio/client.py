@@ -28,6 +28,7 @@ from natsvc.core import (
     checked_reply,
     control_subject,
 )
+from natsvc.logs import CLIENT, log
 from natsvc.message import Data, Message
 from natsvc.wire.backlog import Backlog
 
@@ -255,7 +256,9 @@ class _Collecting(Generic[Answer]):
 
     def receive(self, message: Message) -> None:
         """Take an answer."""
-        self._gathering.received(message, clock())
+        skipped = self._gathering.received(message, clock())
+        if skipped is not None:
+            log(CLIENT, skipped)
         self._changed.set()
 
     def fail(self, error: BaseException) -> None:

@@ -11,6 +11,7 @@ import contextvars
 import datetime as dt
 import functools
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -33,6 +34,7 @@ from natsvc.core import (
     Scope,
     ServiceDefinition,
     ServiceState,
+    ServiceStats,
     compose,
     current_request,
     is_async,
@@ -42,6 +44,7 @@ from natsvc.core.effects import (
     Effect,
     Flush,
     Interest,
+    Log,
     Publish,
     Report,
     Run,
@@ -52,6 +55,7 @@ from natsvc.core.effects import (
 )
 from natsvc.core.endpoint import EndpointState
 from natsvc.errors import NatsvcError
+from natsvc.logs import SERVICE, log
 from natsvc.nuid import next_id
 from natsvc.wire.connection import SubscriptionState
 from natsvc.workers import Workers
@@ -83,6 +87,7 @@ class Runner:
         self.portal = Portal()
         self.stopped = anyio.Event()
         self._service = service
+        self._thread = threading.get_ident()
         self._driver = driver = nc._driver
         self._wire = driver.state
         self._wire.check_usable()
@@ -150,6 +155,13 @@ class Runner:
     def reset(self) -> None:
         """Zero the counters."""
         self.state.reset(_utc_now())
+
+    def stats(self) -> ServiceStats:
+        """Return the answer to STATS, with the data that the user adds to it."""
+        stats = self.state.stats()
+        if self.state.effects and threading.get_ident() == self._thread:  # who only looks may do so from any thread
+            self._perform()
+        return stats
 
     def begin_stop(
         self, error: BaseException | None = None, timeout: float | None = None, caller: BaseRequest | None = None
@@ -287,6 +299,8 @@ class Runner:
                 self._when_confirmed(self._flushed)
             case Report(error, request):
                 self._call_back("error_handler", self.state.config.error_handler, error, request)
+            case Log():
+                log(SERVICE, effect)
             case Stopped(error):
                 self._end(error)
 

@@ -25,6 +25,7 @@ from natsvc.core import (
     Scope,
     ServiceConfig,
     ServiceDefinition,
+    ServiceStats,
     ServiceView,
     configure,
     definition_of,
@@ -144,6 +145,10 @@ class Service(_Endpoints, ServiceView):
     def stopped(self) -> anyio.Event:
         """An event that is set when the service has stopped."""
         return self._runner.stopped
+
+    def stats(self) -> ServiceStats:
+        """Return what it answers to STATS; after the stop, the final numbers."""
+        return self._runner.stats()
 
     def reset(self) -> Done:
         """Zero all counters and set `started` to now; it may be awaited, and needs not be."""

@@ -25,6 +25,7 @@ from natsvc.core import (
     checked_reply,
     control_subject,
 )
+from natsvc.logs import CLIENT, log
 from natsvc.message import Data, Delivery, Message
 
 __all__ = ["ServiceClient"]
@@ -230,7 +231,9 @@ class ServiceClient:
         changed = asyncio.Event()
 
         def receive(delivery: Delivery) -> None:
-            gathering.received(delivery, _clock())
+            skipped = gathering.received(delivery, _clock())
+            if skipped is not None:
+                log(CLIENT, skipped)
             changed.set()
 
         def fail(error: BaseException) -> None:

@@ -12,6 +12,7 @@ import contextvars
 import datetime as dt
 import functools
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
@@ -30,6 +31,7 @@ from natsvc.core import (
     Scope,
     ServiceDefinition,
     ServiceState,
+    ServiceStats,
     compose,
     current_request,
     is_async,
@@ -39,6 +41,7 @@ from natsvc.core.effects import (
     Effect,
     Flush,
     Interest,
+    Log,
     Publish,
     Receiver,
     Report,
@@ -50,6 +53,7 @@ from natsvc.core.effects import (
 )
 from natsvc.core.endpoint import EndpointState
 from natsvc.errors import NatsvcError
+from natsvc.logs import SERVICE, log
 from natsvc.message import Delivery
 from natsvc.nuid import next_id
 from natsvc.stepping import ENDED, HandlerSteps
@@ -86,6 +90,7 @@ class Runner:
     def __init__(self, service: object, nc: object, definition: ServiceDefinition) -> None:
         self.stopped = asyncio.Event()
         self._service = service
+        self._thread = threading.get_ident()
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         self._context.run(current_request.set, None)  # if a handler of another service makes this one
@@ -147,6 +152,13 @@ class Runner:
     def reset(self) -> None:
         """Zero the counters."""
         self.state.reset(_utc_now())
+
+    def stats(self) -> ServiceStats:
+        """Return the answer to STATS, with the data that the user adds to it."""
+        stats = self.state.stats()
+        if self.state.effects and threading.get_ident() == self._thread:  # who only looks may do so from any thread
+            self._perform()
+        return stats
 
     def begin_stop(
         self, error: BaseException | None = None, timeout: float | None = None, caller: BaseRequest | None = None
@@ -398,6 +410,8 @@ class Runner:
                 self._stop_step = self._spawn(self._confirm_replies())
             case Report(error, request):
                 self._callbacks.call("error_handler", self.state.config.error_handler, self._service, error, request)
+            case Log():
+                log(SERVICE, effect)
             case Stopped(error):
                 self._end(error)
 

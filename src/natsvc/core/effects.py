@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from natsvc.message import Delivery
 
 __all__ = [
+    "ERROR",
+    "WARNING",
     "Cancel",
     "Effect",
     "Flush",
     "Interest",
+    "Log",
     "Publish",
     "Receiver",
     "Report",
@@ -28,6 +31,10 @@ __all__ = [
     "Unsubscribe",
     "WakeAt",
 ]
+
+WARNING = 30
+ERROR = 40
+"""Levels of Python's logging, which is I/O, and so isn't loaded here."""
 
 
 class Receiver(Protocol):
@@ -106,6 +113,23 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Log:
+    """Log something, where no lock is held that a user's logging handler may come to wait for.
+
+    Attributes:
+        level: A level of Python's logging.
+        message: The text, with places for the arguments, as `Logger.log` takes it.
+        arguments: What stands in these places.
+        error: The exception whose traceback belongs to it, or None.
+    """
+
+    level: int
+    message: str
+    arguments: tuple[object, ...]
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class WakeAt:
     """Call `wake` at this time (nanoseconds) instead of at the time named before."""
 
@@ -119,4 +143,4 @@ class Stopped:
     error: BaseException | None
 
 
-Effect: TypeAlias = Subscribe | Unsubscribe | Flush | Publish | Run | Cancel | Report | WakeAt | Stopped
+Effect: TypeAlias = Subscribe | Unsubscribe | Flush | Publish | Run | Cancel | Report | Log | WakeAt | Stopped

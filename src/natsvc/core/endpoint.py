@@ -8,11 +8,10 @@ once, and gets at most one error in the counters.
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
-from natsvc.core.effects import Cancel, Publish
+from natsvc.core.effects import ERROR, WARNING, Cancel, Log, Publish
 from natsvc.core.handlers import error_leaf
 from natsvc.core.models import EndpointInfo, EndpointStats
 from natsvc.core.replies import Reply, encode_result, printable_error
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from natsvc.message import Delivery
 
 __all__ = ["EndpointState"]
-
-_logger = logging.getLogger("natsvc.service")
 
 _WAITING = RequestState.WAITING
 _RUNNING = RequestState.RUNNING
@@ -192,7 +189,7 @@ class EndpointState:
                 continue  # an answered request is no longer timed
             timeout = self.endpoint.timeout
             error = RequestTimeoutError(f"endpoint {self.endpoint.name!r} did not answer within {timeout} s")
-            _logger.warning("%s", error)
+            self.service.effects.append(Log(WARNING, "%s", (error,)))
             self._take_over(request, now, *_TIMED_OUT)
             self.service.report(error, request)
 
@@ -301,8 +298,8 @@ class EndpointState:
         return reply or self.service.error_reply(reply_to, *_INTERNAL)
 
     def _note_failure(self, request: BaseRequest, error: BaseException) -> tuple[str, str]:
-        """Log and report an unexpected exception; return the code and description that its caller may see."""
-        _logger.error("endpoint %r: the handler failed", self.endpoint.name, exc_info=error)
+        """Have an unexpected exception logged and reported; return the code and description that its caller may see."""
+        self.service.effects.append(Log(ERROR, "endpoint %r: the handler failed", (self.endpoint.name,), error))
         leaf = error_leaf(error)
         code, description = printable_error(*_INTERNAL)
         if self.service.config.expose_errors:
@@ -316,7 +313,8 @@ class EndpointState:
         if request._error is None:
             self._note_failure(request, error)
         else:
-            _logger.warning("endpoint %r: the error reply could not be sent: %s", self.endpoint.name, error)
+            text = "endpoint %r: the error reply could not be sent: %s"
+            self.service.effects.append(Log(WARNING, text, (self.endpoint.name, error)))
 
     def _count(self, request: BaseRequest) -> None:
         request._state = _FINISHED

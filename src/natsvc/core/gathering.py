@@ -7,10 +7,10 @@ And to ask whether somebody is there is no mistake where nobody is: then there i
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from natsvc.core.calling import service_error
+from natsvc.core.effects import WARNING, Log
 from natsvc.core.ending import Ending, check_limit, nanoseconds
 from natsvc.core.models import ServiceInfo, ServicePing, ServiceStats
 from natsvc.core.subjects import ServiceVerb, control_subject
@@ -34,14 +34,12 @@ Answer = TypeVar("Answer", ServicePing, ServiceInfo, ServiceStats)
 
 _VERBS = {ServicePing: ServiceVerb.PING, ServiceInfo: ServiceVerb.INFO, ServiceStats: ServiceVerb.STATS}
 
-_logger = logging.getLogger("natsvc.client")
-
 
 class Gathering(Ending, Generic[Answer]):
     """The answers to one question, while they come in.
 
     Args:
-        kind: The model of the answers; what is something else is skipped and logged.
+        kind: The model of the answers; what is something else is skipped.
         subject: The control subject to ask.
         timeout_ns: How long it takes at most.
         stall_ns: How long it goes on after an answer; it counts from the first answer on.
@@ -103,21 +101,22 @@ class Gathering(Ending, Generic[Answer]):
             now=now,
         )
 
-    def received(self, delivery: Delivery, now: int) -> None:
-        """Take a message that has come to the reply subject."""
+    def received(self, delivery: Delivery, now: int) -> Log | None:
+        """Take a message that has come to the reply subject; if it is skipped, return what is to be logged of that."""
         if self.is_over:
-            return
+            return None
         message = Message.of(delivery)
         if message.says_no_responders:
             self.is_over = True
-            return
+            return None
         answer = self._read(message)
-        if answer is None:
-            return
+        if isinstance(answer, Exception):
+            return Log(WARNING, "an answer to %s was skipped: %s", (self.subject, answer))
         if isinstance(answer, ServicePing):
             answer.round_trip = (now - self._began) / 1e9
         self.answers.append(answer)
         self._answered(now)
+        return None
 
     def result(self) -> list[Answer]:
         """Return the answers, or raise what it has failed with."""
@@ -125,12 +124,12 @@ class Gathering(Ending, Generic[Answer]):
             raise self._error
         return self.answers
 
-    def _read(self, message: Message) -> Answer | None:
-        refused: Exception | None = service_error(message)
-        if refused is None:
-            try:
-                return self._kind.from_dict(json.loads(message.data))
-            except (ValueError, RecursionError) as error:  # neither JSON nor an answer, or nested too deep to be one
-                refused = error
-        _logger.warning("an answer to %s was skipped: %s", self.subject, refused)
-        return None
+    def _read(self, message: Message) -> Answer | Exception:
+        """Return the answer that a message is, or why it is none."""
+        refused = service_error(message)
+        if refused is not None:
+            return refused
+        try:
+            return self._kind.from_dict(json.loads(message.data))
+        except (ValueError, RecursionError) as error:  # neither JSON nor an answer, or nested too deep to be one
+            return error

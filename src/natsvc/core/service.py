@@ -16,12 +16,24 @@ socket: times are arguments, in nanoseconds of any clock that only goes forward.
 from __future__ import annotations
 
 import enum
-import logging
 from typing import TYPE_CHECKING
 
 from natsvc.core.calling import MAX_TIMEOUT
 from natsvc.core.control import ControlState
-from natsvc.core.effects import Effect, Flush, Interest, Report, Run, Stopped, Subscribe, Unsubscribe, WakeAt
+from natsvc.core.effects import (
+    ERROR,
+    WARNING,
+    Effect,
+    Flush,
+    Interest,
+    Log,
+    Report,
+    Run,
+    Stopped,
+    Subscribe,
+    Unsubscribe,
+    WakeAt,
+)
 from natsvc.core.endpoint import EndpointState
 from natsvc.core.handlers import is_async
 from natsvc.core.models import EndpointStats, ServiceInfo, ServicePing, ServiceStats
@@ -45,8 +57,6 @@ STOP_TIMEOUT = 30.0
 
 _FAILED_STOP_TIMEOUT = 5.0
 """Seconds that a stop may take when an exception has ended the block around the service."""
-
-_logger = logging.getLogger("natsvc.service")
 
 
 class Lifecycle(enum.Enum):
@@ -309,7 +319,7 @@ class ServiceState:
         for state in (*self.endpoints, *self.controls):
             state.expire(now)
         if self._stop_deadline is not None and now >= self._stop_deadline:
-            _logger.warning("service %r: the stop has taken too long, what still runs is cut off", self.config.name)
+            self._log(WARNING, "the stop has taken too long, what still runs is cut off")
             self._cut_off(now, answer=True)
             return
         self.progress()
@@ -392,7 +402,7 @@ class ServiceState:
         try:
             return make_reply(reply_to, answer, None, self.max_payload())
         except MaxPayloadError as error:
-            _logger.error("service %r: the answer to %s can't be sent: %s", self.config.name, verb, error)
+            self._log(ERROR, "the answer to %s can't be sent: %s", verb, error)
             self.report(error, None)
             return self.error_reply(reply_to, 500, "Internal Server Error")
 
@@ -403,13 +413,16 @@ class ServiceState:
         try:
             return make_reply(reply_to, b"", error_headers(*printable_error(code, description)), self.max_payload())
         except MaxPayloadError as error:
-            _logger.error("service %r: no error reply fits: %s", self.config.name, error)
+            self._log(ERROR, "no error reply fits: %s", error)
             return None
 
     def report(self, error: BaseException, request: BaseRequest | None) -> None:
         """Have the error_handler told, if there is one."""
         if self.config.error_handler is not None:
             self.effects.append(Report(error, request))
+
+    def _log(self, level: int, message: str, *arguments: object, error: BaseException | None = None) -> None:
+        self.effects.append(Log(level, f"service %r: {message}", (self.config.name, *arguments), error))
 
     def _refuse_if_over(self, what: str) -> None:
         if self.is_draining or self.is_stopped:
@@ -434,8 +447,8 @@ class ServiceState:
         try:
             data = endpoint_data(stats)
             encode_json(data)
-        except Exception as error:  # whatever it is, STATS is answered
-            _logger.exception("service %r: no data for endpoint %r", self.config.name, stats.name)
+        except Exception as error:  # noqa: BLE001  # whatever it is, STATS is answered
+            self._log(ERROR, "no data for endpoint %r", stats.name, error=error)
             self.report(error, None)
             return None
         return data

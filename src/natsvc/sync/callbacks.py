@@ -1,23 +1,29 @@
 """Users' callbacks: all of a connection and of its services on one thread of their own, in their order.
 
 So none of them runs beside another, and none keeps a reader or a handler waiting. What they raise is logged and goes no
-further.
+further. What the state machines want logged comes out on the same thread, for a logging handler is the user's code as
+well: it may wait for the connection's lock, or for somebody who does, and so must not be called under it.
 
 Most connections have none, and load nothing of what only they need.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from natsvc.errors import ConfigError
+from natsvc.logs import log
 from natsvc.sync.waiter import LONGEST_WAIT
 
 if TYPE_CHECKING:
     import contextvars
     import queue
+
+    from natsvc.core.effects import Log
 
 __all__ = ["Call", "Callbacks", "check_callback"]
 
@@ -51,10 +57,32 @@ class Call:
             self._is_done.set()
 
 
-class Callbacks:
-    """The thread on which the callbacks of one connection run; it starts with the first one."""
+class _Entry(Call):
+    """Something to be logged."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, entry: Log) -> None:
+        super().__init__("natsvc", "log", lambda: log(name, entry))
+
+    def make(self) -> None:
+        """Log it. What a logging handler raises is not for logging."""
+        try:
+            self._call()
+        except BaseException:  # noqa: BLE001  # whatever it is, the thread goes on
+            with contextlib.suppress(Exception):  # the hook is the user's, too
+                threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+        finally:
+            self._is_done.set()
+
+
+class Callbacks:
+    """The thread on which the callbacks of one connection run, and logging for it; it starts with the first one.
+
+    Args:
+        begin: Called before the first one is queued.
+    """
+
+    def __init__(self, begin: Callable[[], object] = lambda: None) -> None:
+        self._begin = begin
         self._calls: queue.SimpleQueue[Call | None] | None = None
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -82,11 +110,46 @@ class Callbacks:
         call = Call(owner, name, lambda: own.run(function, *arguments))
         if self._is_abandoned:
             call.skip()
-            return call
+        else:
+            self._put(call)
+        return call
+
+    def log(self, name: str, entry: Log) -> None:
+        """Have something logged when those before it are over.
+
+        Args:
+            name: The logger's.
+            entry: What to log.
+        """
+        self._put(_Entry(name, entry))
+
+    def settle(self, timeout: float) -> None:
+        """At the end of the process, wait until all is over, but no longer than so many seconds.
+
+        Where no thread could be started any more, what is to be logged is logged here.
+        """
+        calls = self._calls
+        if calls is None:
+            return
+        if self._thread is not None:
+            last = Call("natsvc", "end", lambda: None)
+            self._put(last)
+            if self._thread is not None:
+                last.wait(timeout)
+                return
+        while not calls.empty():
+            call = calls.get()
+            if isinstance(call, _Entry):
+                call.make()
+            elif call is not None:
+                call.skip()
+
+    def _put(self, call: Call) -> None:
         with self._lock:
             if self._calls is None:
                 import queue
 
+                self._begin()
                 self._calls = queue.SimpleQueue()
             self._calls.put(call)
             if self._thread is None:
@@ -99,7 +162,6 @@ class Callbacks:
                     self._thread = None
             if self._is_closed:
                 self._calls.put(None)
-        return call
 
     def close(self) -> None:
         """Have the thread end when what it has to call has been called."""
@@ -110,8 +172,11 @@ class Callbacks:
                     self._calls.put(None)
 
     def abandon(self) -> None:
-        """In a forked process, which has no such thread, call nothing."""
+        """In a forked process, which has no such thread, call nothing; what waits to be logged is the parent's."""
         self._is_abandoned = True
+        self._lock = threading.Lock()
+        self._calls = None
+        self._thread = None
 
     def _run(self, calls: queue.SimpleQueue[Call | None]) -> None:
         while True:

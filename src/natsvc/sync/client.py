@@ -23,6 +23,7 @@ from natsvc.core import (
     checked_reply,
     control_subject,
 )
+from natsvc.logs import CLIENT, log
 from natsvc.message import Data, Delivery, Message
 from natsvc.sync.collecting import collect
 from natsvc.sync.connection import Connection
@@ -250,7 +251,9 @@ class ServiceClient:
                     if isinstance(came, BaseException):
                         gathering.failed(came)
                     else:
-                        gathering.received(*came)
+                        skipped = gathering.received(*came)
+                        if skipped is not None:
+                            log(CLIENT, skipped)
         finally:
             driver.write()
         return gathering.result()

@@ -1,8 +1,8 @@
 """What the state machine of a connection asks for, done by threads: dial, TLS, read, write, a timer.
 
 Nothing is decided here. One lock guards the state machines of a connection and of the services on it; whoever holds it
-waits for nothing and calls no code of users. It is re-entrant only because a signal handler, a finalizer or a logging
-handler of the user's may come in between, in the same thread.
+waits for nothing and calls no code of users, logging handlers included. It is re-entrant only because a signal handler
+or a finalizer of the user's may come in between, in the same thread.
 
 Of each attempt at a server there is one thread that dials and then reads. Any thread writes what waits to be written,
 unless another one is at it; it takes all there is, so replies of many workers go out together. What the socket does not
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextvars
+import functools
 import os
 import random
 import threading
@@ -90,7 +91,7 @@ class Driver:
             without the lock `write`.
         closed: Set when the connection is closed for good.
         listeners: What the services on the connection are told by.
-        callbacks: Where the callbacks of the connection and of its services run.
+        callbacks: Where the callbacks of the connection and of its services run, and logging for them.
         alarms: What wakes them.
         is_write_due: Whether the writing has been left to a thread that has not begun with it yet.
     """
@@ -100,7 +101,7 @@ class Driver:
         self.lock = threading.RLock()
         self.closed = threading.Event()
         self.listeners: list[Listener] = []
-        self.callbacks = Callbacks()
+        self.callbacks = Callbacks(_settle_before_logging_ends)
         self.alarms = Alarms(self.lock, self.write)
         self.is_write_due = False
         self._preparation = preparation
@@ -114,6 +115,7 @@ class Driver:
         self._closing: set[Transport] = set()
         self._left: queue.SimpleQueue[tuple[Transport, bool] | None] | None = None
         _drivers.add(self)
+        _all_callbacks.add(self.callbacks)
 
     def open(self) -> None:
         """Connect."""
@@ -534,10 +536,9 @@ class Driver:
 
     # The end of the process, and one that was forked off
 
-    def settle(self) -> None:
-        """Wait until what was sent has been written, but not for long."""
+    def settle(self, end: float) -> None:
+        """Wait until what was sent has been written, but no longer than until this time of `monotonic`."""
         with self.lock:
-            end = time.monotonic() + _CLOSE_LIMIT
             while (
                 (transport := self._transport) is not None
                 and not transport.is_broken
@@ -568,11 +569,31 @@ class Driver:
 
 _drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
 
+_all_callbacks: weakref.WeakSet[Callbacks] = weakref.WeakSet()
+"""Those that have something to do live on in their thread, also where nobody has the connection any more."""
+
+
+@functools.cache
+def _end_of_exit() -> float:
+    """Return until when the end of the process may be held up; the first call begins it."""
+    return time.monotonic() + _CLOSE_LIMIT
+
 
 @atexit.register
 def _settle_all() -> None:
+    end = _end_of_exit()
     for driver in list(_drivers):
-        driver.settle()
+        driver.settle(end)
+    for callbacks in list(_all_callbacks):
+        callbacks.settle(max(0.0, end - time.monotonic()))
+    for driver in list(_drivers):  # of what they have published
+        driver.settle(end)
+
+
+@functools.cache
+def _settle_before_logging_ends() -> None:
+    """Have it settled also ahead of what has been registered since, such as logging's own end."""
+    atexit.register(_settle_all)
 
 
 def _abandon_all() -> None:

@@ -11,7 +11,6 @@ import contextlib
 import contextvars
 import dataclasses
 import datetime as dt
-import logging
 import math
 import queue
 import threading
@@ -31,10 +30,12 @@ from natsvc.core import (
     current_request,
 )
 from natsvc.core.effects import (
+    WARNING,
     Cancel,
     Effect,
     Flush,
     Interest,
+    Log,
     Publish,
     Report,
     Run,
@@ -45,6 +46,7 @@ from natsvc.core.effects import (
 )
 from natsvc.core.endpoint import EndpointState
 from natsvc.errors import NatsvcError
+from natsvc.logs import SERVICE
 from natsvc.nuid import next_id
 from natsvc.sync.callbacks import Call, check_callback
 from natsvc.sync.connection import Connection
@@ -55,8 +57,6 @@ from natsvc.sync.workers import Workers
 from natsvc.wire.connection import SubscriptionState
 
 __all__ = ["Runner"]
-
-_logger = logging.getLogger("natsvc.sync")
 
 _clock = time.perf_counter_ns
 
@@ -263,6 +263,8 @@ class Runner:
                 self._driver.when_confirmed(self._on_flushed)
             case Report(error, request):
                 self._call_back("error_handler", self.state.config.error_handler, error, request)
+            case Log():
+                self._driver.callbacks.log(SERVICE, effect)
             case Stopped(error):
                 self._end(error)
 
@@ -271,7 +273,8 @@ class Runner:
         try:
             self._connection.send(subject, data, "", block)
         except NatsvcError as error:
-            _logger.warning("service %r: an error reply could not be sent: %s", self.state.config.name, error)
+            text = "service %r: an error reply could not be sent: %s"
+            self._driver.callbacks.log("natsvc.sync", Log(WARNING, text, (self.state.config.name, error)))
 
     def _subscribe(self, interest: Interest) -> None:
         assert isinstance(interest.receiver, EndpointState)  # noqa: S101  # control verbs are such, too
