@@ -457,3 +457,31 @@ def test_a_service_in_a_handler_is_a_block_like_any_other(server: NatsServer, ru
             assert all(len(one) == 22 for one in await ask_all(nc, "outer-e", [b""] * 5))
 
     run(main)
+
+
+def test_what_stats_find_wrong_with_endpoint_data_is_logged_and_told_at_once(
+    server: NatsServer, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[BaseException] = []
+
+    def fail(stats: object) -> None:
+        raise KeyError("no data")
+
+    async def echo(request: Request) -> bytes:
+        return request.data
+
+    async def main() -> None:
+        async with (
+            connect(server.url) as nc,
+            add_service(
+                nc, name="no-data", endpoint_data=fail, error_handler=lambda service, error, request: told.append(error)
+            ) as service,
+        ):
+            await service.add_endpoint("no-data-e", handler=echo)
+            service.stats()
+            assert [type(error) for error in told] == [KeyError]
+            assert [one for one in caplog.messages if "no-data" in one] == [
+                "service 'no-data': no data for endpoint 'no-data-e'"
+            ]
+
+    run(main)

@@ -487,3 +487,20 @@ async def test_a_failure_is_reported_at_once_also_when_a_thread_outlives_its_req
         assert (state.num_requests, state.num_errors) == (1, 1)
     finally:
         release.set()
+
+
+async def test_what_stats_find_wrong_with_endpoint_data_is_logged_and_told_at_once(
+    nc: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[BaseException] = []
+
+    def fail(stats: object) -> None:
+        raise KeyError("no data")
+
+    async with add_service(
+        nc, name="no-data", endpoint_data=fail, error_handler=lambda service, error, request: told.append(error)
+    ) as service:
+        await service.add_endpoint("no-data-e", handler=echo)
+        service.stats()
+        assert [type(error) for error in told] == [KeyError]
+        assert caplog.messages == ["service 'no-data': no data for endpoint 'no-data-e'"]
