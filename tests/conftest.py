@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 
 from natsvc.testing import NatsServer
 from tests.plain_client import PlainClient
+
+# A run in the background of a shell hands down an ignored SIGINT, to the programs that tests start as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

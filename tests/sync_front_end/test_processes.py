@@ -21,8 +21,6 @@ BEGIN = """
 import os, signal, sys, threading, time
 from natsvc.sync import *
 
-# A test run in the background of a shell hands down an ignored SIGINT.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 url = sys.argv[1]
 
 def say(word):
