@@ -28,6 +28,9 @@ NEWEST_PYTHON = "3.15"
 AT_ONCE = ("-n", str(2 * (os.cpu_count() or 1)))
 """So many tests run side by side: for more than half of their time they wait for a server or a process."""
 
+OLDEST_SUITES = ("behaviour", "cli", "connection", "anyio_front_end", "asyncio_front_end", "sync_front_end")
+"""What depends on the versions of dependencies and of nats-server."""
+
 STATE_MACHINE_COVERAGE = 95
 """Percent of the lines and branches of `natsvc.core`, and of `natsvc.wire`, that the tests must run."""
 
@@ -139,22 +142,24 @@ def package(session: nox.Session) -> None:
 def oldest(session: nox.Session) -> None:
     """Test with the oldest Python that is there, and the oldest dependencies and nats-server that are supported."""
     session.install(*group("test"), *oldest_dependencies())
-    suites = ["behaviour", "cli", "connection", "anyio_front_end", "asyncio_front_end", "sync_front_end"]
-    session.run("python", "-m", "pytest", *(session.posargs or [*AT_ONCE, *(f"tests/{suite}" for suite in suites)]))
+    suites = [f"tests/{suite}" for suite in OLDEST_SUITES]
+    session.run("python", "-m", "pytest", *(session.posargs or [*AT_ONCE, *suites]))
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests: with the newest Python all, and demand that they reach the state machines.
 
-    The others leave out what is about other programs, Node and the command; `oldest` has the command with one of them.
+    The others leave out what is about other programs, Node and the command; and the oldest one what `oldest` runs with
+    it.
     """
     session.install(*group("test"))
     if session.posargs:
         session.run("python", "-m", "pytest", *session.posargs)
         session.log("some of the tests only: no demand on coverage")
     elif session.python != PYTHONS[-1]:
-        session.run("python", "-m", "pytest", *AT_ONCE, "--ignore=tests/javascript", "--ignore=tests/cli")
+        left_out = ["javascript", "cli", *(OLDEST_SUITES if session.python == PYTHONS[0] else ())]
+        session.run("python", "-m", "pytest", *AT_ONCE, *(f"--ignore=tests/{suite}" for suite in left_out))
     else:
         session.env["COVERAGE_FILE"] = f".coverage.{session.name}"
         session.run("python", "-m", "pytest", *AT_ONCE, "--cov", "--cov-report=")
