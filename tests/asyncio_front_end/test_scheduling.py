@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from natsvc.asyncio import BlockingRequest, Request, Service, ServiceStoppedError, add_service
+from natsvc.asyncio import BlockingRequest, Request, Service, ServiceError, ServiceStoppedError, add_service
 from natsvc.asyncio.carrying import deliver_all
 from natsvc.core import EndpointState, Reply
 from natsvc.message import Message
@@ -103,6 +103,21 @@ async def test_a_handler_that_waits_holds_up_none_of_those_that_were_read_with_i
             while len(ended) < 5:
                 await asyncio.sleep(0)
         assert state.num_requests == 5
+
+
+async def test_an_error_reply_holds_up_none_of_those_that_were_read_with_it(nc: Client, caller: Client) -> None:
+    async def handler(request: Request) -> None:
+        raise ServiceError(404, "not found")
+
+    async with add_service(nc, name="bad") as service:
+        await service.add_endpoint("bad-e", handler=handler)
+        replies = await asyncio.gather(*(caller.request("bad-e", b"", timeout=30) for _ in range(50)))
+        assert [(reply.headers or {})["Nats-Service-Error-Code"] for reply in replies] == ["404"] * 50
+        (state,) = service._runner.state.endpoints
+        feed_all(service, state, [b""] * 50)
+        async with asyncio.timeout(30):
+            while state.num_requests < 100:
+                await asyncio.sleep(0)
 
 
 async def test_a_handler_that_cancels_its_own_task_cancels_no_other(nc: Client) -> None:

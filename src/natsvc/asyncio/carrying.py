@@ -41,8 +41,7 @@ def deliver_all(
     while True:
         # A copy, for this may be called where the context itself is entered already.
         task = asyncio.Task(_deliver(deliveries), loop=loop, context=context.copy(), eager_start=True)
-        if task.done() and not task.cancelled():
-            task.result()
+        if task.done() and not task.cancelled() and task.result():
             return
 
 
@@ -58,17 +57,19 @@ def deliver_one(
         task.result()
 
 
-async def _deliver(deliveries: Iterator[tuple[Receive, Delivery]]) -> None:
+async def _deliver(deliveries: Iterator[tuple[Receive, Delivery]]) -> bool:
+    """Deliver until one of them needs the task for itself; return whether that was none, and all are delivered."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  # for mypy
     cancelling = task.cancelling
     for receive, message in deliveries:
         rest = receive(message)
         if rest is not None:
-            await rest
-            return
+            await rest  # which may be done without having waited for anything
+            return False
         if cancelling():  # a handler has cancelled the task it ran in, and that must not hit another one
-            return
+            return False
+    return True
 
 
 async def _deliver_one(receive: Receive, message: Delivery) -> None:
