@@ -139,6 +139,12 @@ class Machine:
         self.perform()
         return reply, waiting
 
+    def collect(self, subject: str, data: bytes = b"") -> tuple[SubscriptionState, Received, Waiting]:
+        received, failed = Received(), Waiting()
+        subscription = self.state.collect(subject, data, None, received.receive, failed)
+        self.perform()
+        return subscription, received, failed
+
     def close(self, error: BaseException | None = None) -> None:
         self.state.close(error)
         self.perform()

@@ -699,6 +699,47 @@ def test_a_request_that_the_user_may_not_send_fails_at_once() -> None:
     assert not allowed.is_settled
 
 
+def test_all_answers_to_a_collection_are_received_until_it_is_forgotten() -> None:
+    machine = Machine().connected()
+    machine.take_sent()
+    subscription, received, failed = machine.collect("svc", b"x")
+    inbox = subscription.subject
+    assert machine.sent.endswith(f"SUB {inbox} 1\r\nPUB svc {inbox} 1\r\nx\r\n".encode())
+    answer = f"MSG {inbox} 1 1\r\ny\r\n".encode()
+    machine.receive(2 * answer)
+    machine.state.forget(subscription)
+    machine.receive(answer)
+    assert [message.data for message in received.messages] == [b"y", b"y"]
+    assert not failed.is_settled
+
+
+def test_a_collection_that_the_user_may_not_send_or_receive_fails() -> None:
+    machine = Machine().connected()
+    _, _, forbidden = machine.collect("secret")
+    inbox, _, unheard = machine.collect("svc")
+    _, _, allowed = machine.collect("svc")
+    machine.receive(b"-ERR 'Permissions Violation for Publish to \"secret\"'\r\n")
+    machine.receive(f"-ERR 'Permissions Violation for Subscription to \"{inbox.subject}\"'\r\n".encode())
+    assert isinstance(forbidden.outcome, PermissionsError)
+    assert isinstance(unheard.outcome, PermissionsError)
+    assert not allowed.is_settled
+
+
+@pytest.mark.parametrize("error", [None, OSError("broken")])
+def test_when_the_connection_is_closed_a_collection_fails(error: OSError | None) -> None:
+    machine = Machine().connected()
+    _, _, failed = machine.collect("svc")
+    machine.close(error)
+    assert isinstance(failed.outcome, ConnectionClosedError)
+
+
+def test_a_collection_that_cannot_be_sent_leaves_no_subscription() -> None:
+    machine = Machine().connected()
+    with pytest.raises(SubjectError):
+        machine.collect("not a subject")
+    assert machine.state._subscriptions == {}
+
+
 def test_forgetting_a_request_without_any_inbox_changes_nothing() -> None:
     Machine().connected().state.forget_request("x")
 

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
 from natsvc.anyio.driver import Driver
-from natsvc.errors import PermissionsError
 from natsvc.message import Data, Message
 
 __all__ = ["collect"]
@@ -38,41 +37,10 @@ def collect(
     Raises:
         NatsvcError: The request can't be sent.
     """
-    state = driver.state
-    asking = _Asking(driver, subject, fail)
-    inbox = state.new_inbox()
-    subscription = state.subscribe(inbox, "", receive, asking.ended)
-    driver.listeners.append(asking)
+    subscription = driver.state.collect(subject, data, headers, receive, fail)
+    driver.send()
     try:
-        state.publish(subject, data, inbox, headers)
-        driver.send()
         yield
     finally:
-        driver.listeners.remove(asking)
-        state.forget(subscription)
+        driver.state.forget(subscription)
         driver.send()
-
-
-class _Asking:
-    """Listens to what becomes of the connection, and of the subscription to the answers."""
-
-    def __init__(self, driver: Driver, subject: str, fail: Callable[[BaseException], None]) -> None:
-        self._driver = driver
-        self._subject = subject
-        self._fail = fail
-
-    def ended(self, error: BaseException | None) -> None:
-        """The subscription has ended."""
-        self._fail(error or self._driver.state.closed_error())
-
-    def connection_closed(self, error: BaseException) -> None:
-        """The connection is closed for good."""
-        self._fail(error)
-
-    def connection_error(self, error: BaseException) -> None:
-        """The server has refused something; perhaps the request."""
-        if isinstance(error, PermissionsError) and error.subject == self._subject and error.operation == "publish":
-            self._fail(error)
-
-    async def drain(self) -> None:
-        """Let the connection be drained: what has been asked is answered before it closes, or never."""

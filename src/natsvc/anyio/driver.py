@@ -37,7 +37,7 @@ _CALLBACKS_LIMIT = 2.0
 
 
 class Listener(Protocol):
-    """Who is told what becomes of the connection: a service on it, or a caller of services."""
+    """A service, which is told what becomes of the connection it is on."""
 
     def connection_closed(self, error: BaseException) -> None:
         """The connection is closed for good; with the cause."""

@@ -17,7 +17,6 @@ from natsvc.asyncio.carrying import Receive
 from natsvc.asyncio.connection import Connection
 from natsvc.asyncio.driver import WRITE_SIZE
 from natsvc.core import Reply
-from natsvc.errors import PermissionsError
 from natsvc.message import Data, Delivery, Message
 from natsvc.wire.backlog import Backlog
 from natsvc.wire.connection import SubscriptionState
@@ -266,28 +265,10 @@ class ConnectionCaller:
         fail: Callable[[BaseException], None],
     ) -> Iterator[None]:
         """Publish a request, and deliver all answers while the block lasts."""
-        driver, state = self._driver, self._state
-
-        def ended(error: BaseException | None) -> None:
-            fail(error or state.closed_error())
-
-        def take_error(error: BaseException) -> None:
-            if isinstance(error, PermissionsError) and error.subject == subject and error.operation == "publish":
-                fail(error)
-
-        inbox = state.new_inbox()
-        subscription = state.subscribe(inbox, "", receive, ended)
-        listener = Listener(fail, fail, take_error, _at_once)
-        driver.listeners.append(listener)
+        subscription = self._state.collect(subject, data, headers, receive, fail)
+        self._driver.send()
         try:
-            state.publish(subject, data, inbox, headers)
-            driver.send()
             yield
         finally:
-            driver.listeners.remove(listener)
-            state.forget(subscription)
-            driver.send()
-
-
-async def _at_once() -> None:
-    """Let the connection be drained: what has been asked is answered before it closes, or never."""
+            self._state.forget(subscription)
+            self._driver.send()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
-from natsvc.errors import PermissionsError
 from natsvc.message import Data, Message
-from natsvc.sync.driver import Driver, Listener
+from natsvc.sync.driver import Driver
 
 __all__ = ["collect"]
 
@@ -19,7 +18,7 @@ def collect(
     data: Data,
     headers: Mapping[str, str] | None,
     receive: Callable[[Message], object],
-    fail: Callable[[BaseException], object],
+    fail: Callable[[BaseException], None],
 ) -> Iterator[None]:
     """Publish a request, and deliver all answers while the block lasts.
 
@@ -38,25 +37,10 @@ def collect(
     Raises:
         NatsvcError: The request can't be sent.
     """
-    state = driver.state
-
-    def ended(error: BaseException | None) -> None:
-        fail(error or state.closed_error())
-
-    def take_error(error: BaseException) -> None:
-        if isinstance(error, PermissionsError) and error.subject == subject and error.operation == "publish":
-            fail(error)
-
-    listener = Listener(connection_closed=fail, connection_error=take_error)
     with driver.lock:
-        inbox = state.new_inbox()
-        subscription = state.subscribe(inbox, "", receive, ended)
-        driver.listeners.append(listener)
+        subscription = driver.state.collect(subject, data, headers, receive, fail)
     try:
-        with driver.lock:
-            state.publish(subject, data, inbox, headers)
         yield
     finally:
         with driver.lock:
-            driver.listeners.remove(listener)
-            state.forget(subscription)
+            driver.state.forget(subscription)

@@ -54,7 +54,7 @@ _CLOSE_LIMIT = 2.0
 
 
 class Listener:
-    """What a connection tells a service or a client on it, with its lock held.
+    """What a connection tells a service on it, with its lock held.
 
     Attributes:
         connection_closed: The connection is closed for good; with the cause.
@@ -70,8 +70,8 @@ class Listener:
         self,
         connection_closed: Callable[[BaseException], object],
         connection_error: Callable[[BaseException], object],
-        begin_drain: Callable[[], object] = lambda: None,
-        has_drained: Callable[[float], object] = lambda timeout: None,
+        begin_drain: Callable[[], object],
+        has_drained: Callable[[float], object],
     ) -> None:
         self.connection_closed = connection_closed
         self.connection_error = connection_error

@@ -73,6 +73,7 @@ class SubscriptionState:
     """One subscription.
 
     Attributes:
+        asked: The subject of the request that its messages are the answers to; None: they are no answers.
         sid: Its number on the connection, the same after a reconnect.
         subject: The subject, perhaps with wildcards.
         queue_group: The queue group, "" for none.
@@ -81,7 +82,7 @@ class SubscriptionState:
         is_leaving: Whether the server has been told to send nothing more for it.
     """
 
-    __slots__ = ("ended", "is_leaving", "queue_group", "receive", "sid", "subject")
+    __slots__ = ("asked", "ended", "is_leaving", "queue_group", "receive", "sid", "subject")
 
     def __init__(
         self, sid: int, subject: str, queue_group: str, receive: Callable[[Message], Any], ended: Waiter
@@ -92,6 +93,7 @@ class SubscriptionState:
         self.receive = receive
         self.ended = ended
         self.is_leaving = False
+        self.asked: str | None = None
 
 
 class ConnectionState:
@@ -345,6 +347,40 @@ class ConnectionState:
         """Nobody waits for this answer any more."""
         if self._inbox is not None:
             self._inbox.forget(reply)
+
+    def collect(
+        self,
+        subject: str,
+        data: Data,
+        headers: Mapping[str, str] | None,
+        receive: Callable[[Message], Any],
+        fail: Callable[[BaseException], None],
+    ) -> SubscriptionState:
+        """Send a request with any number of answers, which are taken until `forget`.
+
+        Args:
+            subject: The subject.
+            data: The body.
+            headers: The headers.
+            receive: What the answers go to, one that says that there are no responders like any other.
+            fail: What is told that no answer can come, because the server has refused the request or the subscription,
+                or the connection is closed; with that error. It may be told more than once.
+
+        Returns:
+            The subscription to the answers.
+
+        Raises:
+            NatsvcError: As `publish` and `subscribe`.
+        """
+        inbox = self.new_inbox()
+        subscription = self.subscribe(inbox, "", receive, lambda error: fail(error or self.closed_error()))
+        subscription.asked = subject
+        try:
+            self.publish(subject, data, inbox, headers)
+        except BaseException:
+            self.forget(subscription)
+            raise
+        return subscription
 
     def reconnect(self, now: int) -> None:
         """Leave the server and connect anew, without waiting.
@@ -638,8 +674,11 @@ class ConnectionState:
         lost: list[SubscriptionState] = []
         if complaint.meaning is Meaning.SUBSCRIPTION:
             lost = [one for one in self._subscriptions.values() if _is_named(one, complaint)]
-        elif complaint.meaning is Meaning.PUBLICATION and self._inbox is not None:
-            self.effects += [Settle(waiter, error) for waiter in self._inbox.take_waiters_of(complaint.subject)]
+        elif complaint.meaning is Meaning.PUBLICATION:
+            waiters = [one.ended for one in self._subscriptions.values() if one.asked == complaint.subject]
+            if self._inbox is not None:
+                waiters += self._inbox.take_waiters_of(complaint.subject)
+            self.effects += [Settle(waiter, error) for waiter in waiters]
         elif complaint.meaning is Meaning.TOO_MANY_SUBSCRIPTIONS:
             # The server takes them in their order: what it refused since it has its fill are the last ones.
             lost = list(self._subscriptions.values())[-1:]
