@@ -19,7 +19,7 @@ import natsvc.asyncio
 import natsvc.core
 import natsvc.testing
 
-PACKAGES = ["natsvc", "natsvc.anyio", "natsvc.asyncio", "natsvc.core", "natsvc.sync"]
+PACKAGES = ["natsvc", "natsvc.anyio", "natsvc.asyncio", "natsvc.core", "natsvc.sync", "natsvc.testing"]
 """Those whose names are loaded on demand."""
 
 SLOW = {

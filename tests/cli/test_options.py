@@ -51,9 +51,3 @@ def test_the_repr_of_settings_has_no_secret() -> None:
     settings = ConnectionSettings(server="u:secret@h", user="secret", password="secret", token="secret", creds="path")
     assert "secret" not in repr(settings)
     assert "path" in repr(settings)
-
-
-def test_settings_say_whether_they_name_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert ConnectionSettings(server="h").names_a_server
-    assert not ConnectionSettings().names_a_server

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import pytest
 
 from natsvc import EndpointInfo, EndpointStats, ServiceError, ServiceInfo, ServicePing, ServiceStats
-from tests.callers import caller as streaming
-from tests.javascript.callers import Ask, caller
+from tests.callers import Caller, caller
 from tests.javascript.conftest import JavaScriptService
 from tests.worlds import LIMIT, Connection, eventually
 
@@ -17,9 +18,20 @@ pytestmark = pytest.mark.node
 ENDPOINTS = ["echo", "upper", "count", "fail", "break", "refuse"]
 
 
+Ask: TypeAlias = Callable[..., Any]
+"""Calls a ServiceClient's method, `ask("ping", "user-service")`, and returns what it returns."""
+
+
 @pytest.fixture
-def ask(connection: Connection) -> Ask:
-    return caller(connection)
+def calling(connection: Connection) -> Iterator[Caller]:
+    made = caller(connection)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ask(calling: Caller) -> Ask:
+    return lambda method, *given, **named: calling.begin(method, *given, **named).result(2 * LIMIT)
 
 
 def stats_of(ask: Ask, service: JavaScriptService) -> dict[str, EndpointStats]:
@@ -58,14 +70,9 @@ def test_it_answers_info(ask: Ask, javascript_service: JavaScriptService) -> Non
     )
 
 
-def test_its_replies_are_iterated_over_to_the_empty_one(
-    connection: Connection, javascript_service: JavaScriptService
-) -> None:
-    calling = streaming(connection)
-    try:
-        replies = calling.begin_loop(f"{javascript_service.name}.count", b"3", block=True, timeout=LIMIT).result(LIMIT)
-    finally:
-        calling.close()
+def test_its_replies_are_iterated_over_to_the_empty_one(calling: Caller, javascript_service: JavaScriptService) -> None:
+    subject = f"{javascript_service.name}.count"
+    replies = calling.begin_loop(subject, b"3", block=True, timeout=LIMIT).result(2 * LIMIT)
     assert replies.data == [b"1", b"2", b"3"]
     assert replies.ended_by == "empty message"
 

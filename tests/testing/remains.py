@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["remains"]
+__all__ = ["listens", "remains"]
 
 
 def remains(directory: Path) -> list[str]:
@@ -15,6 +16,18 @@ def remains(directory: Path) -> list[str]:
     Those are nats-servers, which have their configuration there, and their guards.
     """
     return [str(path) for path in directory.glob("natsvc-server-*")] + list(_processes_with(directory))
+
+
+def listens(port: int) -> bool:
+    """Say whether somebody listens there.
+
+    Unlike a process's id, the port is free also while an orphan waits for the system to collect it.
+    """
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionError:
+        return False
+    return True
 
 
 def _processes_with(directory: Path) -> Iterator[str]:

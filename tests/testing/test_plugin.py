@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -16,7 +15,7 @@ import pytest
 
 import natsvc.testing
 from natsvc.testing import NatsServer
-from tests.testing.remains import remains
+from tests.testing.remains import listens, remains
 from tests.worlds import eventually
 
 pytest_plugins = ["pytester"]
@@ -26,14 +25,6 @@ pytest_plugins = ["pytester"]
 def project(pytester: pytest.Pytester) -> None:
     """Any warning is an error there, as it is with many users."""
     pytester.makeini("[pytest]\nfilterwarnings = error\nasyncio_default_fixture_loop_scope = function\n")
-
-
-def listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except ConnectionError:
-        return False
-    return True
 
 
 def test_it_is_found_by_its_entry_point() -> None:

@@ -21,7 +21,7 @@ from natsvc.testing import server as server_module
 from natsvc.testing.readiness import greets
 from tests.connection.certificates import Certificates
 from tests.plain_client import PlainClient
-from tests.testing.remains import remains
+from tests.testing.remains import listens, remains
 
 
 def eventually(condition: Callable[[], bool], timeout: float = 10.0) -> None:
@@ -35,15 +35,6 @@ def process_exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return False
-    return True
-
-
-def listens(port: int) -> bool:
-    # Unlike the process's id, the port is free also while an orphan waits for the system to collect it.
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except ConnectionError:
         return False
     return True
 

@@ -18,7 +18,7 @@ from natsvc.anyio.collecting import collect
 from natsvc.anyio.driver import Driver
 from natsvc.anyio.portal import Portal
 from natsvc.anyio.timer import Timer, clock
-from natsvc.core import EndingReason, ReplyStream
+from natsvc.core import RepliesView, ReplyStream
 from natsvc.message import Data, Message
 
 __all__ = ["Replies"]
@@ -27,7 +27,7 @@ _TAKEN_IN_A_ROW = 100
 """So many replies are taken before other tasks get their turn."""
 
 
-class Replies:
+class Replies(RepliesView):
     """The replies to one request: an async iterator of messages, made by `ServiceClient.request_many`.
 
     As an async context manager it sends the request when the block is entered, and receives no more when it is left.
@@ -44,14 +44,6 @@ class Replies:
         self._reception = _Reception(driver, stream, data, headers)
         self._is_in_block = False
         self._taken = 0  # since other tasks had their turn
-
-    @property
-    def ended_by(self) -> EndingReason | None:
-        """What has ended the replies: "empty message", "limit", "stall" or "timeout".
-
-        None while more can come; also when an error has ended them, or `close`.
-        """
-        return self._stream.ended_by
 
     async def close(self) -> None:
         """Receive no more, and forget the replies that nobody has taken. It doesn't wait. Again: no effect."""
@@ -92,9 +84,6 @@ class Replies:
 
     def __del__(self) -> None:
         self._reception.abandon()
-
-    def __repr__(self) -> str:
-        return f"<Replies to {self._stream.subject!r}>"
 
 
 class _Reception:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from natsvc.asyncio.link import Caller
-from natsvc.core import EndingReason, ReplyStream
+from natsvc.core import RepliesView, ReplyStream
 from natsvc.message import Data, Delivery, Message
 
 __all__ = ["Replies"]
@@ -22,7 +22,7 @@ __all__ = ["Replies"]
 _clock = time.monotonic_ns
 
 
-class Replies:
+class Replies(RepliesView):
     """The replies to one request: an async iterator of messages, made by `ServiceClient.request_many`.
 
     As an async context manager it sends the request when the block is entered, and receives no more when it is left.
@@ -38,14 +38,6 @@ class Replies:
         self._stream = stream
         self._reception = _Reception(caller, stream, data, headers)
         self._is_in_block = False
-
-    @property
-    def ended_by(self) -> EndingReason | None:
-        """What has ended the replies: "empty message", "limit", "stall" or "timeout".
-
-        None while more can come; also when an error has ended them, or `close`.
-        """
-        return self._stream.ended_by
 
     async def close(self) -> None:
         """Receive no more, and forget the replies that nobody has taken. It doesn't wait. Again: no effect."""
@@ -79,9 +71,6 @@ class Replies:
 
     def __del__(self) -> None:
         self._reception.abandon()
-
-    def __repr__(self) -> str:
-        return f"<Replies to {self._stream.subject!r}>"
 
 
 class _Reception:

@@ -54,11 +54,6 @@ class ConnectionSettings:
     no_context: bool = False
     timeout: float = DEFAULT_TIMEOUT
 
-    @property
-    def names_a_server(self) -> bool:
-        """Whether a server was given, or a context is there to say which; otherwise it is the one on this machine."""
-        return self.server is not None or self._load_context() is not None
-
     def arguments(self) -> dict[str, Any]:
         """Return the arguments for the `connect` of any front-end.
 

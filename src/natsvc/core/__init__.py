@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from natsvc.core.service import STOP_TIMEOUT, Lifecycle, ServiceState
     from natsvc.core.streaming import ReplyStream
     from natsvc.core.subjects import DEFAULT_PREFIX, ServiceVerb, control_subject
-    from natsvc.core.view import ServiceView
+    from natsvc.core.view import RepliesView, ServiceView
     from natsvc.headers import ERROR_CODE_HEADER, ERROR_HEADER
 else:
     __getattr__, __dir__ = on_demand(
@@ -87,7 +87,7 @@ else:
             "natsvc.core.service": ["STOP_TIMEOUT", "Lifecycle", "ServiceState"],
             "natsvc.core.streaming": ["ReplyStream"],
             "natsvc.core.subjects": ["DEFAULT_PREFIX", "ServiceVerb", "control_subject"],
-            "natsvc.core.view": ["ServiceView"],
+            "natsvc.core.view": ["RepliesView", "ServiceView"],
             "natsvc.headers": ["ERROR_CODE_HEADER", "ERROR_HEADER"],
         },
     )
@@ -125,6 +125,7 @@ __all__ = [
     "Lifecycle",
     "Middleware",
     "NoQueueGroup",
+    "RepliesView",
     "Reply",
     "ReplyHeaders",
     "ReplyStream",

@@ -1,4 +1,4 @@
-"""What a service's owner can see of it: the same in every world, because looking waits for nothing."""
+"""What can be seen of a service, and of replies: the same in every world, because looking waits for nothing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from natsvc.core.ending import EndingReason
     from natsvc.core.models import ServiceInfo, ServicePing, ServiceStats
     from natsvc.core.service import ServiceState
+    from natsvc.core.streaming import ReplyStream
 
-__all__ = ["ServiceView"]
+__all__ = ["RepliesView", "ServiceView"]
 
 
 class ServiceView:
@@ -55,3 +57,22 @@ class ServiceView:
     def ping(self) -> ServicePing:
         """Return what it answers to PING."""
         return self._state.ping()
+
+
+class RepliesView:
+    """The part of every front-end's Replies that only looks at the state machine."""
+
+    __slots__ = ()
+
+    _stream: ReplyStream
+
+    @property
+    def ended_by(self) -> EndingReason | None:
+        """What has ended the replies: "empty message", "limit", "stall" or "timeout".
+
+        None while more can come; also when an error has ended them, or `close`.
+        """
+        return self._stream.ended_by
+
+    def __repr__(self) -> str:
+        return f"<Replies to {self._stream.subject!r}>"

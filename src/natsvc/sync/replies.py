@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from natsvc.core import EndingReason, ReplyStream
+from natsvc.core import RepliesView, ReplyStream
 from natsvc.message import Data, Message
 from natsvc.sync.collecting import collect
 from natsvc.sync.driver import Driver
@@ -24,7 +24,7 @@ __all__ = ["Replies"]
 _clock = time.perf_counter_ns
 
 
-class Replies:
+class Replies(RepliesView):
     """The replies to one request: an iterator of messages, made by `ServiceClient.request_many`.
 
     As a context manager it sends the request when the block is entered, and receives no more when it is left. Without a
@@ -40,14 +40,6 @@ class Replies:
         self._stream = stream
         self._reception = _Reception(driver, stream, data, headers)
         self._is_in_block = False
-
-    @property
-    def ended_by(self) -> EndingReason | None:
-        """What has ended the replies: "empty message", "limit", "stall" or "timeout".
-
-        None while more can come; also when an error has ended them, or `close`.
-        """
-        return self._stream.ended_by
 
     def close(self) -> None:
         """Receive no more, and forget the replies that nobody has taken. It doesn't wait. Again: no effect."""
@@ -80,9 +72,6 @@ class Replies:
 
     def __del__(self) -> None:
         self._reception.abandon()
-
-    def __repr__(self) -> str:
-        return f"<Replies to {self._stream.subject!r}>"
 
 
 class _Reception:
