@@ -231,6 +231,18 @@ def test_a_server_that_says_nothing_is_given_up_in_the_time_there_is(run: Run) -
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows passes on no such streams")
+def test_a_stdin_that_is_closed_has_nothing(environment: Environment, server: NatsServer) -> None:
+    with connect(server.url) as nc, add_service(nc, name="closed-stdin") as service:
+        service.endpoint("size")(lambda request: str(len(request.data)))
+        command = f"exec {sys.executable} -m natsvc request closed-stdin size - -s {server.url} <&-"
+        done = subprocess.run(
+            ["/bin/sh", "-c", command], env=environment, capture_output=True, timeout=LIMIT, check=False
+        )
+    assert (done.returncode, done.stdout) == (0, b"0\n")
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows passes on no such streams")
 @pytest.mark.parametrize("closed", ["stdout", "stderr"])
 def test_streams_that_are_closed_are_no_reason_to_fail(
     environment: Environment, server: NatsServer, closed: str

@@ -131,8 +131,8 @@ def test_keys_are_obeyed_while_services_are_asked(open_terminal: Open, own_serve
 
 @pytest.mark.parametrize(
     ("how", "status"),
-    [("q", 0), ("\x03", 130), (signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)],
-    ids=["q", "Ctrl-C", "SIGINT", "SIGTERM"],
+    [("q", 0), ("\x03", 130), (signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGHUP, -signal.SIGHUP)],
+    ids=["q", "Ctrl-C", "SIGINT", "SIGTERM", "SIGHUP"],
 )
 def test_however_it_ends_the_terminal_is_as_it_was(
     open_terminal: Open, own_server: NatsServer, orders: Counting, how: str | int, status: int

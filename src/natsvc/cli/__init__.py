@@ -105,7 +105,9 @@ def _fail(line: str, status: int = _FAILED) -> int:
 
 
 def _prepare_streams() -> None:
-    """See to it that there are streams to write to, and that they take every character, if need be escaped."""
+    """See to it that there are streams, and that those to write to take every character, if need be escaped."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115  # for the process's life
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

@@ -6,13 +6,12 @@ Any answer will do: of a service in any language, or of a plain subscriber that 
 from __future__ import annotations
 
 import itertools
-import sys
 from typing import TYPE_CHECKING
 
 from natsvc.cli.latency import Latency
 from natsvc.cli.load import Measurement, Outgoing, run_load
 from natsvc.cli.load_report import measurement_to_dict, print_failures, print_histogram, print_latency
-from natsvc.cli.options import parse_headers
+from natsvc.cli.options import parse_headers, read_data
 from natsvc.cli.output import CommandError, UsageError, format_count, format_duration, print_json, print_text
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ __all__ = ["bench"]
 
 _DEFAULT_SIZE = 16
 _FILLING = b"0123456789abcdef"
-_STDIN = "-"
 
 
 def bench(
@@ -84,10 +82,8 @@ def bench(
 
 
 def _body(data: str | None, size: int | None) -> bytes:
-    if data == _STDIN:
-        return sys.stdin.buffer.read()
     if data is not None:
-        return data.encode("utf-8", "surrogateescape")
+        return read_data(data)
     size = _DEFAULT_SIZE if size is None else size
     return (_FILLING * (size // len(_FILLING) + 1))[:size]
 

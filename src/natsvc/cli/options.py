@@ -9,6 +9,7 @@ before the command or after it.
 import functools
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ __all__ = [
     "Json",
     "parse_duration",
     "parse_headers",
+    "read_data",
     "with_connection",
     "with_connection_defaults",
 ]
@@ -67,6 +69,11 @@ def parse_headers(texts: Sequence[str]) -> Headers:
             raise UsageError(f"the header {text!r} must have the form NAME:VALUE")
         headers.add(name.strip(), value)
     return headers
+
+
+def read_data(text: str) -> bytes:
+    """Return the body that an argument says: the argument itself, or what stdin has if it is `-`."""
+    return sys.stdin.buffer.read() if text == "-" else text.encode("utf-8", "surrogateescape")
 
 
 _VALUES: dict[str, tuple[list[str], str | None, str | None, str]] = {

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from natsvc.cli.options import parse_headers
+from natsvc.cli.options import parse_headers, read_data
 from natsvc.cli.output import CommandError, format_count, format_duration, in_one_line, print_json, printable
 from natsvc.sync import ServiceClient
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from natsvc.cli.settings import ConnectionSettings
 
 __all__ = ["request"]
-
-STDIN = "-"
-"""In the place of the data: read them from stdin."""
 
 
 def request(
@@ -55,7 +52,7 @@ def request(
         NatsvcError: No response came.
     """
     sent_headers = parse_headers(headers)
-    body = sys.stdin.buffer.read() if data == STDIN else data.encode("utf-8", "surrogateescape")
+    body = read_data(data)
     with settings.connect() as nc:
         client = ServiceClient(nc)
         subject = _find_subject(client, service, endpoint, settings.timeout)

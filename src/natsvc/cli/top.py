@@ -46,6 +46,9 @@ _PIECE = 0.25
 
 _QUIT = "q"
 
+_ENDING = [number for name in ("SIGTERM", "SIGINT", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+"""The signals that end it; Windows has no SIGHUP."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
@@ -185,7 +188,9 @@ class _Screen:
         )
         with contextlib.ExitStack() as block:
             # Signals first, so that none of them ends the process before the terminal is as it was.
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in _ENDING:
+                if signal.getsignal(number) is signal.SIG_IGN:
+                    continue  # as it is for a command that is to outlive its terminal
                 block.enter_context(first_signal((number,), functools.partial(self._events.put, _Signal(number))))
             block.enter_context(self._resizes())
             block.enter_context(live)
