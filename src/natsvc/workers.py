@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Workers"]
+__all__ = ["Workers", "run_blocking"]
 
 
 class Workers:
@@ -59,3 +59,16 @@ class Workers:
             del job  # or it would live on, with all it holds, until the next one comes
             with self._lock:
                 self._idle += 1
+
+
+def run_blocking(call: Callable[[], object]) -> tuple[object, BaseException | None]:
+    """Run a blocking handler, in its thread; return what it comes to: a result, or what its event loop is to raise."""
+    try:
+        return call(), None
+    except BaseException as raised:  # noqa: BLE001  # the caller gets an answer, whatever it is
+        if isinstance(raised, Exception) and not isinstance(raised, StopIteration):
+            return None, raised
+        # A coroutine can't raise a StopIteration; and a sys.exit() ends a thread, not the event loop.
+        error = RuntimeError(f"the handler raised {type(raised).__name__}")
+        error.__cause__ = raised
+        return None, error

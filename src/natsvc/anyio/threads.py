@@ -13,6 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from natsvc.anyio.outcome import Outcome
+from natsvc.workers import run_blocking
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,16 +65,7 @@ class Threads:
 
     def _run(self, call: Callable[[], Any], returned: Callable[[object, BaseException | None], None]) -> None:
         """Run a blocking handler, in its thread, and hand over what it comes to."""
-        result: object = None
-        error: BaseException | None = None
-        try:
-            result = call()
-        except BaseException as raised:  # noqa: BLE001  # the caller gets an answer, whatever it is
-            error = raised
-            if isinstance(raised, StopIteration) or not isinstance(raised, Exception):
-                # A coroutine can't raise a StopIteration; and a sys.exit() ends a thread, not the event loop.
-                error = RuntimeError(f"the handler raised {type(raised).__name__}")
-                error.__cause__ = raised
+        result, error = run_blocking(call)
         with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody is left to be told
             self._portal.call_soon(functools.partial(returned, result, error))
 

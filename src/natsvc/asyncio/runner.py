@@ -7,7 +7,6 @@ performed in their order.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import datetime as dt
 import functools
@@ -22,6 +21,7 @@ from natsvc.asyncio.callbacks import Callbacks
 from natsvc.asyncio.carrying import IS_EAGER, deliver_one
 from natsvc.asyncio.link import Link, Listener, link
 from natsvc.asyncio.request import BlockingRequest, Request
+from natsvc.asyncio.threads import Threads
 from natsvc.core import (
     BaseRequest,
     Endpoint,
@@ -116,8 +116,7 @@ class Runner:
         self._handlers: dict[BaseRequest, asyncio.Task[None]] = {}
         self._steps = HandlerSteps()  # what runs the next handler
         self._spare_steps: list[HandlerSteps] = []
-        self._threads: dict[BaseRequest, set[asyncio.Future[Any]]] = {}  # what blocking handlers will come to
-        self._over: dict[BaseRequest, BaseException | None] = {}  # requests that are over but for such threads
+        self._threads = Threads(self._loop, lambda request, unpublished: self._finish(request, _clock(), unpublished))
         self._is_performing = False
         self._background: set[asyncio.Task[None]] = set()
         self._workers: list[Workers] = []
@@ -327,9 +326,7 @@ class Runner:
         self, request: BaseRequest, now: int, unpublished: BaseException | None, error: BaseException | None
     ) -> None:
         task = self._handlers.pop(request, None) if self._handlers else None
-        if self._threads and request in self._threads:
-            self._over[request] = unpublished
-        else:
+        if not self._threads.running or not self._threads.keep(request, unpublished):
             following = request._endpoint.finish(request, now, unpublished)
             if following is not None:
                 if task is None:
@@ -352,25 +349,8 @@ class Runner:
 
     async def _call_in_thread(self, workers: Workers, handler: Handler, request: Request) -> Any:
         """Call a blocking handler in a worker thread, in the context of this task."""
-        outcome: asyncio.Future[Any] = self._loop.create_future()
-        call = functools.partial(contextvars.copy_context().run, handler, BlockingRequest(request, self._loop))
-        # A thread can't be cancelled: whoever waits for it may go, but until it returns it holds its request's slot.
-        self._threads.setdefault(request, set()).add(outcome)
-        outcome.add_done_callback(functools.partial(self._forget_thread, request))
-        workers.submit(functools.partial(_call, call, outcome, self._loop))
-        await asyncio.wait([outcome])
-        return outcome.result()
-
-    def _forget_thread(self, request: BaseRequest, outcome: asyncio.Future[Any]) -> None:
-        """A thread has returned; if its request is over but for it, that is the request's end."""
-        threads = self._threads[request]
-        threads.discard(outcome)
-        if not threads:
-            del self._threads[request]
-            if request in self._over:
-                if not outcome.cancelled() and (error := outcome.exception()) is not None:
-                    _logger.debug("what a handler came to after its request was over", exc_info=error)
-                self._finish(request, _clock(), self._over.pop(request))
+        blocking = BlockingRequest(request, self._loop)
+        return await self._threads.call(workers, request, functools.partial(handler, blocking))
 
     # What the state machine asks for
 
@@ -491,28 +471,3 @@ class _Binding:
 
 def _utc_now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
-
-
-def _call(call: Callable[[], Any], outcome: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
-    """Run a blocking handler, in its thread, and hand over what it comes to."""
-    result: object = None
-    error: BaseException | None = None
-    try:
-        result = call()
-    except BaseException as raised:  # noqa: BLE001  # the caller gets an answer, whatever it is
-        error = raised
-        if isinstance(raised, StopIteration) or not isinstance(raised, Exception):
-            # A future refuses to hold a StopIteration; and a sys.exit() ends a thread, not the event loop.
-            error = RuntimeError(f"the handler raised {type(raised).__name__}")
-            error.__cause__ = raised
-    with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody is left to be told
-        loop.call_soon_threadsafe(_settle, outcome, result, error)
-
-
-def _settle(outcome: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
-    if outcome.cancelled():
-        return
-    if error is None:
-        outcome.set_result(result)
-    else:
-        outcome.set_exception(error)

@@ -1,0 +1,91 @@
+"""Blocking handlers under way in threads.
+
+A thread can't be cancelled: whoever waits for it may go, but until it returns it holds its request's slot. So a request
+can be over but for its threads, and its end comes when they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import functools
+import logging
+from typing import TYPE_CHECKING, Any
+
+from natsvc.workers import run_blocking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from natsvc.core import BaseRequest
+    from natsvc.workers import Workers
+
+__all__ = ["Threads"]
+
+_logger = logging.getLogger("natsvc.asyncio")
+
+
+class Threads:
+    """The threads that handlers of one service run in.
+
+    Args:
+        loop: The event loop.
+        finish: Called with a request that is over when its last thread has returned, and why its reply could not be
+            published.
+
+    Attributes:
+        running: What the threads of each request that has any will come to.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, finish: Callable[[BaseRequest, BaseException | None], object]
+    ) -> None:
+        self._loop = loop
+        self._finish = finish
+        self.running: dict[BaseRequest, set[asyncio.Future[Any]]] = {}
+        self._over: dict[BaseRequest, BaseException | None] = {}
+
+    async def call(self, workers: Workers, request: BaseRequest, function: Callable[[], Any]) -> Any:
+        """Call a function in a thread, in a copy of the current context; return what it comes to."""
+        outcome: asyncio.Future[Any] = self._loop.create_future()
+        self.running.setdefault(request, set()).add(outcome)
+        outcome.add_done_callback(functools.partial(self._returned, request))
+        call = functools.partial(contextvars.copy_context().run, function)
+        workers.submit(functools.partial(_call, call, outcome, self._loop))
+        await asyncio.wait([outcome])
+        return outcome.result()
+
+    def keep(self, request: BaseRequest, unpublished: BaseException | None) -> bool:
+        """Take note that a request is over but for its threads; return whether it has any."""
+        if request not in self.running:
+            return False
+        self._over[request] = unpublished
+        return True
+
+    def _returned(self, request: BaseRequest, outcome: asyncio.Future[Any]) -> None:
+        """A thread has returned; if its request is over but for it, that is the request's end."""
+        threads = self.running[request]
+        threads.discard(outcome)
+        if not threads:
+            del self.running[request]
+            if request in self._over:
+                if not outcome.cancelled() and (error := outcome.exception()) is not None:
+                    _logger.debug("what a handler came to after its request was over", exc_info=error)
+                self._finish(request, self._over.pop(request))
+
+
+def _call(call: Callable[[], Any], outcome: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
+    """Run a blocking handler, in its thread, and hand over what it comes to."""
+    result, error = run_blocking(call)
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody is left to be told
+        loop.call_soon_threadsafe(_settle, outcome, result, error)
+
+
+def _settle(outcome: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if outcome.cancelled():
+        return
+    if error is None:
+        outcome.set_result(result)
+    else:
+        outcome.set_exception(error)
