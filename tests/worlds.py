@@ -253,6 +253,8 @@ class AsyncioService(_AsyncioGroup):
 
 async def confirmed(nc: Any) -> None:
     """Wait until the server has all that was sent: nats-py writes its PING ahead of what is pending, but only once."""
+    while getattr(nc, "pending_data_size", 0):  # nats-py may wait for room in the socket
+        await asyncio.sleep(0)
     await nc.flush()
     await nc.flush()
 

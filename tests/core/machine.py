@@ -117,7 +117,8 @@ class Machine:
 
     def collect(self) -> None:
         """Take the effects and sort them."""
-        effects = self.service.take_effects()
+        effects = self.service.effects.copy()
+        self.service.effects.clear()
         self.effects += effects
         for effect in effects:
             match effect:

@@ -92,7 +92,7 @@ class ServiceState:
             it by `add_data`, for it is the user's code, which some places must not wait for.
 
     Attributes:
-        effects: What the front-end has to do, oldest first; it takes them by `take_effects`.
+        effects: What the front-end has to do, oldest first; it takes them out one by one.
         endpoints: The endpoints in the order in which they were added.
         error: What ended the service, or None.
         is_draining: Whether a stop has begun; it stays so afterwards.
@@ -146,11 +146,6 @@ class ServiceState:
             Interest(subject, "", state) for state in self.controls for subject in state.subjects
         ]
         self._endpoint_interests: list[Interest] = []
-
-    def take_effects(self) -> list[Effect]:
-        """Return what has to be done, and forget it."""
-        effects, self.effects = self.effects, []
-        return effects
 
     # A service's life
 

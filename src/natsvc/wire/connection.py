@@ -105,7 +105,7 @@ class ConnectionState:
         random: Where the order of the servers and the jitter come from.
 
     Attributes:
-        effects: What the front-end has to do, oldest first; it takes them by `take_effects`.
+        effects: What the front-end has to do, oldest first; it takes them out one by one, or all by `take_effects`.
         status: Where it is in its life.
         is_connected: Whether the connection is open, with the handshake behind it.
         is_draining: Whether it is about to be closed: then there are no new subscriptions.
