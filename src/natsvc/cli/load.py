@@ -116,7 +116,8 @@ def run_load(
 ) -> None:
     """Send requests, some of them at once, until all are answered or given up, with a progress bar on a terminal.
 
-    Ctrl-C ends it early; a second one acts as ever.
+    Ctrl-C ends it early; a second one acts as ever. SIGTERM ends it, too, and then does what it would otherwise do:
+    an exception of its handler's must not come from the middle of what runs on the event loop.
 
     Args:
         connection: The arguments for `connect`.
@@ -135,6 +136,8 @@ def run_load(
     load = _Load(requests, timeout=timeout, measurement=measurement, rate=rate, sort=sort)
     with _progress_bar(total) as progress:
         asyncio.run(load.run(connection, min(concurrency, total), progress))
+    if load.is_terminated:
+        signal.raise_signal(signal.SIGTERM)
 
 
 class _Load:
@@ -155,6 +158,7 @@ class _Load:
         self._interval = None if rate is None else 1e9 / rate
         self._sort = sort
         self._began = 0
+        self.is_terminated = False
 
     async def run(self, connection: Mapping[str, Any], concurrency: int, progress: Progress | None) -> None:
         measurement = self._measurement
@@ -164,13 +168,23 @@ class _Load:
 
             def interrupt() -> None:
                 measurement.is_interrupted = True
+                end()
+
+            def terminate() -> None:
+                self.is_terminated = True
+                end()
+
+            def end() -> None:
                 for caller in callers:
                     caller.cancel()
 
             loop = asyncio.get_running_loop()
             watch = None if progress is None else asyncio.create_task(self._watch(progress))
             try:
-                with first_signal((signal.SIGINT,), lambda: loop.call_soon_threadsafe(interrupt)):
+                with (
+                    first_signal((signal.SIGINT,), lambda: loop.call_soon_threadsafe(interrupt)),
+                    first_signal((signal.SIGTERM,), lambda: loop.call_soon_threadsafe(terminate)),
+                ):
                     await asyncio.wait(callers, return_when=asyncio.FIRST_EXCEPTION)
             finally:
                 measurement.duration = _clock() - self._began
