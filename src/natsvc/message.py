@@ -48,30 +48,30 @@ class Message:
     """A message: where it was sent, where an answer goes, its headers and its data.
 
     Args:
-        subject: The subject it was published to.
+        subject: The subject it was published to; as text, or as the bytes of the wire.
         data: The body.
-        reply: The subject that answers go to, "" if none are expected.
+        reply: The subject that answers go to, empty if none are expected; in either form, too.
         headers: The headers: the undecoded block of the wire, or a mapping, read as leniently as a block.
 
     Attributes:
-        subject: The subject it was published to.
         data: The body.
-        reply: The subject that answers go to, "" if none are expected.
     """
 
-    __slots__ = ("_headers", "data", "reply", "subject")
+    # As they came: text that nobody looks at is not decoded, and an answer goes to the very bytes that asked for it.
+    # The parser sets them without the constructor, which takes as long as all the rest that it does for a message.
+    __slots__ = ("_headers", "_reply", "_subject", "data")
 
     def __init__(
         self,
-        subject: str,
+        subject: str | bytes,
         data: bytes = b"",
         *,
-        reply: str = "",
+        reply: str | bytes = "",
         headers: Mapping[str, str] | bytes | None = None,
     ) -> None:
-        self.subject = subject
+        self._subject = subject
         self.data = data
-        self.reply = reply
+        self._reply = reply
         self._headers = headers
 
     @classmethod
@@ -80,6 +80,18 @@ class Message:
         if isinstance(delivery, Message):
             return delivery
         return cls(delivery.subject, delivery.data, reply=delivery.reply, headers=delivery.headers)
+
+    @property
+    def subject(self) -> str:
+        """The subject it was published to; bytes that aren't UTF-8 are in it as `surrogateescape` decodes them."""
+        subject = self._subject
+        return subject if isinstance(subject, str) else subject.decode("utf-8", "surrogateescape")
+
+    @property
+    def reply(self) -> str:
+        """The subject that answers go to, "" if none are expected; decoded like `subject`."""
+        reply = self._reply
+        return reply if isinstance(reply, str) else reply.decode("utf-8", "surrogateescape")
 
     @property
     def headers(self) -> Headers:

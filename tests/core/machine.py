@@ -67,6 +67,12 @@ class Sent(NamedTuple):
     headers: Headers | None
     block: bytes
 
+    @classmethod
+    def of(cls, reply: Reply) -> Sent:
+        subject, data, headers, block = reply
+        text = subject if isinstance(subject, str) else subject.decode("utf-8", "surrogateescape")
+        return cls(text, data, headers, block)
+
 
 class Machine:
     """One service, driven by hand.
@@ -123,7 +129,7 @@ class Machine:
         for effect in effects:
             match effect:
                 case Publish(reply):
-                    self.replies.append(Sent(*reply))
+                    self.replies.append(Sent.of(reply))
                 case Run(request):
                     self.runs.append(request)
                 case Cancel(request):
@@ -260,19 +266,34 @@ class Machine:
 
     def finish(self, request: BaseRequest, unpublished: Exception | None = None) -> None:
         """End the work of a request; the one that gets its slot is noted in `runs`."""
-        following = request._endpoint.finish(request, self.now, unpublished)
+        self._run(request._endpoint.finish(request, self.now, unpublished))
+
+    def end(self, request: BaseRequest, result: object = None, error: BaseException | None = None) -> None:
+        """End the handler and its work."""
+        following = request._endpoint.end(request, self.now, result, error)
+        if isinstance(following, tuple):
+            self._publish(following)
+            self.collect()
+            self.finish(request)
+        else:
+            self._run(following)
+
+    def hold(self, request: BaseRequest) -> None:
+        """Have a thread work for a request."""
+        request._endpoint.hold(request)
+
+    def let_go(self, request: BaseRequest) -> None:
+        """Have that thread return."""
+        self._run(request._endpoint.let_go(request, self.now))
+
+    def _run(self, following: BaseRequest | None) -> None:
         self.collect()
         if following is not None:
             self.runs.append(following)
 
-    def end(self, request: BaseRequest, result: object = None, error: BaseException | None = None) -> None:
-        """End the handler and its work."""
-        self.conclude(request, result, error)
-        self.finish(request)
-
     def _publish(self, reply: Reply | None) -> None:
         if reply is not None:
-            self.replies.append(Sent(*reply))
+            self.replies.append(Sent.of(reply))
 
     # What came of it
 

@@ -69,6 +69,39 @@ def test_the_slot_stays_taken_until_the_last_reply_is_published() -> None:
     assert counts(work) == (1, 0)
 
 
+def test_the_slot_stays_taken_until_the_last_thread_that_works_for_the_request_has_returned() -> None:
+    machine, work = running(max_concurrency=1)
+    first, second = machine.send(work), machine.send(work)
+    machine.hold(first)
+    machine.hold(first)
+    machine.end(first, error=ValueError("gave up"))
+    assert counts(work) == (1, 1)
+    machine.let_go(first)
+    assert is_waiting(second)
+    machine.let_go(first)
+    assert is_running(second)
+    assert counts(work) == (1, 1)
+
+
+def test_a_thread_that_returns_before_the_request_has_ended_changes_nothing() -> None:
+    machine, work = running(max_concurrency=1)
+    first, second = machine.send(work), machine.send(work)
+    machine.hold(first)
+    machine.let_go(first)
+    assert is_waiting(second)
+    machine.end(first)
+    assert is_running(second)
+
+
+def test_a_request_that_is_over_but_for_its_thread_no_longer_speaks_for_its_handler() -> None:
+    machine, work = running()
+    request = machine.send(work)
+    machine.hold(request)
+    assert work.is_handling(request)
+    machine.end(request)
+    assert not work.is_handling(request)
+
+
 def test_beyond_max_pending_a_request_is_answered_with_503_at_once() -> None:
     machine, work = running(max_concurrency=1, max_pending=1)
     machine.send(work)

@@ -23,6 +23,7 @@ from natsvc.errors import (
     StaleConnectionError,
     SubjectError,
 )
+from natsvc.headers import Headers
 from natsvc.wire.connection import Status
 from natsvc.wire.effects import Closed, Dial, Disconnect, Notify, StartTls, WakeAt
 from tests.wire.machine import SECOND, Machine, Waiting
@@ -336,6 +337,34 @@ def test_a_message_is_published() -> None:
     machine.publish("a.b", b"data", reply="r")
     machine.publish("a.b", b"", headers={"Key": "value"})
     assert machine.sent == b"PUB a.b r 4\r\ndata\r\nHPUB a.b 24 24\r\nNATS/1.0\r\nKey: value\r\n\r\n\r\n"
+
+
+def test_a_subject_to_publish_to_is_text() -> None:
+    machine = Machine().connected()
+    with pytest.raises(SubjectError, match="must be a str"):
+        machine.state.publish(b"a 1\r\nx\r\nPUB b", b"hello")  # type: ignore[arg-type]
+    machine.perform()
+    assert machine.sent == b""
+
+
+@pytest.mark.parametrize("reply", [b"_INBOX.1", b"_INBOX.\xff\xfe", b"a\x01b", "größe".encode(), b"r" * 4000])
+@pytest.mark.parametrize("headers", [{}, {"a": "b"}])
+def test_an_answer_goes_to_the_bytes_that_asked_for_it(reply: bytes, headers: dict[str, str]) -> None:
+    machine = Machine().connected()
+    block = Headers(headers).encode() if headers else b""
+    machine.state.send(reply, b"hello", "", block)
+    sizes = b"%d %d" % (len(block), len(block) + 5) if headers else b"5"
+    machine.perform()
+    assert machine.sent == b"%b %b %b\r\n%bhello\r\n" % (b"HPUB" if headers else b"PUB", reply, sizes, block)
+
+
+def test_an_answer_to_a_reply_subject_longer_than_the_server_reads_is_refused() -> None:
+    machine = Machine().connected()
+    with pytest.raises(MaxPayloadError) as caught:
+        machine.state.send(b"r" * 4095, b"hello", "", b"")
+    assert caught.value.part == "command line"
+    machine.perform()
+    assert machine.sent == b""
 
 
 def test_text_is_published_as_utf_8() -> None:

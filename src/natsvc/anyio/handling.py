@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from natsvc.anyio.driver import Driver
-    from natsvc.anyio.threads import Threads
     from natsvc.core import BaseRequest, ServiceState
     from natsvc.message import Delivery
 
@@ -60,7 +59,6 @@ class Handling:
         block: Where the tasks live.
         context: The context that handlers run in, each in a copy of its own.
         state: The state machine of the service.
-        threads: The threads that blocking handlers run in.
         perform: Does what the state machine asks for.
         abort: Called when the block is being cancelled while a handler runs.
     """
@@ -71,7 +69,6 @@ class Handling:
         block: TaskBlock,
         context: contextvars.Context,
         state: ServiceState,
-        threads: Threads,
         *,
         perform: Callable[[], object],
         abort: Callable[[], object],
@@ -80,7 +77,6 @@ class Handling:
         self._block = block
         self._context = context
         self._state = state
-        self._threads = threads
         self._perform = perform
         self._abort = abort
         self._ready: deque[BaseRequest] = deque()
@@ -106,9 +102,8 @@ class Handling:
         if not self._is_looking and not self._called:
             self._call_task()
 
-    def finish(self, request: BaseRequest, now: int, unpublished: BaseException | None) -> None:
-        """Take the end of a request, and why its reply could not be published."""
-        following = request._endpoint.finish(request, now, unpublished)
+    def take_following(self, following: BaseRequest | None) -> None:
+        """Run the request, if there is one, that has got the slot of another, and do what else comes of its end."""
         if following is not None:
             self.run(following)
         if self._state.effects:
@@ -156,7 +151,7 @@ class Handling:
     async def _run_ready(self, task: HandlerTask) -> bool:
         """Run what is ready, until nothing is; return whether the task can run more."""
         ready = self._ready
-        driver, state, threads = self._driver, self._state, self._threads
+        driver, state = self._driver, self._state
         copy_context = self._context.copy
         row_ends = clock() + _LONGEST_ROW
         while ready:
@@ -164,7 +159,7 @@ class Handling:
                 self._is_looking = driver.is_batching = True
             request = ready.popleft()
             if not request.is_running:  # it has been answered before it came to this
-                self.finish(request, clock(), None)
+                self.take_following(request._endpoint.finish(request, clock()))
                 continue
             request._task = task  # type: ignore[attr-defined]  # it was made by make_request
             endpoint = request._endpoint
@@ -183,23 +178,22 @@ class Handling:
                 task.result = task.error = None
             if error is not None and not task.is_cancelled and is_cancelled():
                 self._abort()  # what is around the service is being cancelled: that is no failure of the handler
-            unpublished = None
             now = clock()
-            reply = endpoint.conclude(request, now, result, error)
-            if reply is not None:
+            following = endpoint.end(request, now, result, error)
+            if following is not None and isinstance(following, tuple):
+                unpublished = None
                 try:
-                    publishing = binding.publish(reply)
+                    publishing = binding.publish(following)
                 except Exception as refused:  # noqa: BLE001  # the state machine notes it
                     unpublished = refused
                 else:
                     if publishing is not None:
                         error = await self._publish(publishing) or error
                 now = clock()
-            request._task = None  # type: ignore[attr-defined]  # it was made by make_request
-            if not threads.running or not threads.keep(request, unpublished):
                 following = endpoint.finish(request, now, unpublished)
-                if following is not None:
-                    ready.append(following)
+            request._task = None  # type: ignore[attr-defined]  # it was made by make_request
+            if following is not None:
+                ready.append(following)
             if state.effects:
                 self._perform()
             if task.is_cancelled or (error is not None and not isinstance(error, Exception)):

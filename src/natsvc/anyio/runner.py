@@ -103,10 +103,8 @@ class Runner:
         self._block = TaskBlock("a service, by `async with add_service(...) as service:`,")
         self._timer = Timer(self._wake)
         self._callbacks = Callbacks(f"service {definition.name!r}", context, self._block)
-        self._threads = Threads(self.portal, self._finish_late)
-        self._handling = Handling(
-            driver, self._block, context, self.state, self._threads, perform=self._perform, abort=self.abort
-        )
+        self._threads = Threads(self.portal, self._let_go)
+        self._handling = Handling(driver, self._block, context, self.state, perform=self._perform, abort=self.abort)
         self._workers: list[Workers] = []
         self._subscriptions: dict[Interest, SubscriptionState] = {}
         self._is_performing = False
@@ -261,9 +259,9 @@ class Runner:
             driver.send()
         return driver.room() if driver.is_full else None
 
-    def _finish_late(self, request: BaseRequest, unpublished: BaseException | None) -> None:
-        """Take the end of a request that was over but for its threads."""
-        self._handling.finish(request, clock(), unpublished)
+    def _let_go(self, request: BaseRequest) -> None:
+        """A thread that has worked for a request has returned."""
+        self._handling.take_following(request._endpoint.let_go(request, clock()))
 
     # What the state machine asks for
 

@@ -32,36 +32,23 @@ class Threads:
 
     Args:
         portal: The way from them into the event loop.
-        finish: Called with a request that is over when its last thread has returned, and why its reply could not be
-            published.
-
-    Attributes:
-        running: How many threads there are for each request that has any.
+        let_go: Called with a request when a thread of it has returned.
     """
 
-    def __init__(self, portal: Portal, finish: Callable[[BaseRequest, BaseException | None], object]) -> None:
+    def __init__(self, portal: Portal, let_go: Callable[[BaseRequest], object]) -> None:
         self._portal = portal
-        self._finish = finish
-        self.running: dict[BaseRequest, int] = {}
-        self._over: dict[BaseRequest, BaseException | None] = {}
+        self._let_go = let_go
 
     async def call(self, workers: Workers, request: BaseRequest, function: Callable[[], Any]) -> Any:
         """Call a function in a thread, in a copy of the current context; return what it comes to."""
         outcome = Outcome[tuple[object, BaseException | None]]()
-        self.running[request] = self.running.get(request, 0) + 1
+        request._endpoint.hold(request)
         call = functools.partial(contextvars.copy_context().run, function)
         workers.submit(functools.partial(self._run, call, functools.partial(self._returned, request, outcome)))
         result, error = await outcome.wait()
         if error is not None:
             raise error
         return result
-
-    def keep(self, request: BaseRequest, unpublished: BaseException | None) -> bool:
-        """Take note that a request is over but for its threads; return whether it has any."""
-        if request not in self.running:
-            return False
-        self._over[request] = unpublished
-        return True
 
     def _run(self, call: Callable[[], Any], returned: Callable[[object, BaseException | None], None]) -> None:
         """Run a blocking handler, in its thread, and hand over what it comes to."""
@@ -77,10 +64,6 @@ class Threads:
         error: BaseException | None,
     ) -> None:
         outcome.settle((result, error))
-        self.running[request] -= 1
-        if not self.running[request]:
-            del self.running[request]
-            if request in self._over:
-                if error is not None:
-                    _logger.debug("what a handler came to after its request was over", exc_info=error)
-                self._finish(request, self._over.pop(request))
+        if request._is_over and error is not None:
+            _logger.debug("what a handler came to after its request was over", exc_info=error)
+        self._let_go(request)

@@ -171,6 +171,7 @@ class NatsPyLink:
         """Publish; while nats-py has more to write than it should hold, return something to wait for."""
         nc: Any = self._nc
         subject, data, headers, _ = reply
+        assert isinstance(subject, str)  # noqa: S101  # as nats-py has them all
         if headers is not None or not self._has_outbox or nc._status != Client.CONNECTED:
             return self._publish(reply)
         command = commands.publish(subject, data)
@@ -187,6 +188,7 @@ class NatsPyLink:
 
     async def _publish(self, reply: Reply) -> None:
         subject, data, headers, _ = reply
+        assert isinstance(subject, str)  # noqa: S101  # as nats-py has them all
         try:
             await self._nc.publish(subject, data, headers=_sendable(headers))
         except (nats.errors.Error, UnicodeEncodeError) as error:

@@ -116,7 +116,7 @@ class Runner:
         self._handlers: dict[BaseRequest, asyncio.Task[None]] = {}
         self._steps = HandlerSteps()  # what runs the next handler
         self._spare_steps: list[HandlerSteps] = []
-        self._threads = Threads(self._loop, lambda request, unpublished: self._finish(request, _clock(), unpublished))
+        self._threads = Threads(self._loop, self._let_go)
         self._is_performing = False
         self._background: set[asyncio.Task[None]] = set()
         self._workers: list[Workers] = []
@@ -276,7 +276,7 @@ class Runner:
         async def _handle(self, request: BaseRequest) -> None:
             # Only now can it be cancelled: in a task that has not begun, that would leave out the request's end too.
             if not request.is_running:
-                self._finish(request, _clock())
+                self._take_following(request._endpoint.finish(request, _clock()))
                 return
             steps = self._spare_steps.pop() if self._spare_steps else HandlerSteps()
             context = self._context.copy()
@@ -297,18 +297,19 @@ class Runner:
         result, error = steps.result, steps.error
         if result is not None or error is not None:
             steps.result = steps.error = None
-        now = _clock()
-        reply = request._endpoint.conclude(request, now, result, error)
-        unpublished: BaseException | None = None
-        if reply is not None:
+        endpoint = request._endpoint
+        following = endpoint.end(request, _clock(), result, error)
+        if following is not None and isinstance(following, tuple):
             try:
-                publishing = self.link.publish(reply)
+                publishing = self.link.publish(following)
             except Exception as refused:  # noqa: BLE001  # the state machine notes it
-                unpublished = refused
+                following = endpoint.finish(request, _clock(), refused)
             else:
                 if publishing is not None:
                     return self._end_when_published(request, publishing, error)
-        self._end_handler(request, now, unpublished, error)
+                following = endpoint.finish(request, _clock())
+        if following is not None or error is not None or self._handlers or self.state.effects:
+            self._end_handler(request, following, error)
         return None
 
     async def _end_when_published(
@@ -320,32 +321,31 @@ class Runner:
             await publishing
         except (Exception, asyncio.CancelledError) as refused:  # noqa: BLE001  # the state machine notes it
             unpublished = refused
-        self._end_handler(request, _clock(), unpublished, error)
+        self._end_handler(request, request._endpoint.finish(request, _clock(), unpublished), error)
 
-    def _end_handler(
-        self, request: BaseRequest, now: int, unpublished: BaseException | None, error: BaseException | None
-    ) -> None:
-        task = self._handlers.pop(request, None) if self._handlers else None
-        if not self._threads.running or not self._threads.keep(request, unpublished):
-            following = request._endpoint.finish(request, now, unpublished)
+    def _end_handler(self, request: BaseRequest, following: BaseRequest | None, error: BaseException | None) -> None:
+        """Do what there is to do when a request has ended: run the one that has got its slot, if there is one."""
+        if self._handlers.pop(request, None) is not None:
+            self._take_following(following)
+        else:
             if following is not None:
-                if task is None:
-                    # It has run to its end where it was started. There this one is started too, lest it be nested.
-                    self._ready.append(following)
-                else:
-                    self._run(following)
-        if self.state.effects:
-            self._perform()
+                # It has run to its end where it was started. There this one is started too, lest it be nested.
+                self._ready.append(following)
+            if self.state.effects:
+                self._perform()
         if error is not None and isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise error
 
-    def _finish(self, request: BaseRequest, now: int, unpublished: BaseException | None = None) -> None:
-        """Take the end of a request outside of its task."""
-        following = request._endpoint.finish(request, now, unpublished)
+    def _take_following(self, following: BaseRequest | None) -> None:
+        """Run the request, if there is one, that has got the slot of another, and do what else comes of its end."""
         if following is not None:
             self._run(following)
         if self.state.effects:
             self._perform()
+
+    def _let_go(self, request: BaseRequest) -> None:
+        """A thread that has worked for a request has returned."""
+        self._take_following(request._endpoint.let_go(request, _clock()))
 
     async def _call_in_thread(self, workers: Workers, handler: Handler, request: Request) -> Any:
         """Call a blocking handler in a worker thread, in the context of this task."""

@@ -31,48 +31,27 @@ class Threads:
 
     Args:
         loop: The event loop.
-        finish: Called with a request that is over when its last thread has returned, and why its reply could not be
-            published.
-
-    Attributes:
-        running: What the threads of each request that has any will come to.
+        let_go: Called with a request when a thread of it has returned.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, finish: Callable[[BaseRequest, BaseException | None], object]
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, let_go: Callable[[BaseRequest], object]) -> None:
         self._loop = loop
-        self._finish = finish
-        self.running: dict[BaseRequest, set[asyncio.Future[Any]]] = {}
-        self._over: dict[BaseRequest, BaseException | None] = {}
+        self._let_go = let_go
 
     async def call(self, workers: Workers, request: BaseRequest, function: Callable[[], Any]) -> Any:
         """Call a function in a thread, in a copy of the current context; return what it comes to."""
         outcome: asyncio.Future[Any] = self._loop.create_future()
-        self.running.setdefault(request, set()).add(outcome)
+        request._endpoint.hold(request)
         outcome.add_done_callback(functools.partial(self._returned, request))
         call = functools.partial(contextvars.copy_context().run, function)
         workers.submit(functools.partial(_call, call, outcome, self._loop))
         await asyncio.wait([outcome])
         return outcome.result()
 
-    def keep(self, request: BaseRequest, unpublished: BaseException | None) -> bool:
-        """Take note that a request is over but for its threads; return whether it has any."""
-        if request not in self.running:
-            return False
-        self._over[request] = unpublished
-        return True
-
     def _returned(self, request: BaseRequest, outcome: asyncio.Future[Any]) -> None:
-        """A thread has returned; if its request is over but for it, that is the request's end."""
-        threads = self.running[request]
-        threads.discard(outcome)
-        if not threads:
-            del self.running[request]
-            if request in self._over:
-                if not outcome.cancelled() and (error := outcome.exception()) is not None:
-                    _logger.debug("what a handler came to after its request was over", exc_info=error)
-                self._finish(request, self._over.pop(request))
+        if request._is_over and not outcome.cancelled() and (error := outcome.exception()) is not None:
+            _logger.debug("what a handler came to after its request was over", exc_info=error)
+        self._let_go(request)
 
 
 def _call(call: Callable[[], Any], outcome: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:

@@ -39,14 +39,16 @@ SURELY_SHORT = MAX_CONTROL_LINE // 8
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-Reply: TypeAlias = "tuple[str, bytes, Headers | None, bytes]"
+Reply: TypeAlias = "tuple[str | bytes, bytes, Headers | None, bytes]"
 """A message to publish: its reply subject, its data, its headers, and these again as they are encoded, b"" for none.
+
+The reply subject is in bytes if it came so, and goes back as it came.
 
 In a bare tuple, for nearly every request has one: as an object it takes 1.03 x the CPU time of the whole request.
 """
 
 
-def make_reply(subject: str, data: Data, headers: ReplyHeaders, max_payload: int) -> Reply:
+def make_reply(subject: str | bytes, data: Data, headers: ReplyHeaders, max_payload: int) -> Reply:
     """Return the reply, if the server takes it.
 
     Raises:
@@ -64,7 +66,8 @@ def make_reply(subject: str, data: Data, headers: ReplyHeaders, max_payload: int
     if size > max_payload:
         raise MaxPayloadError(size, max_payload)
     if len(subject) > SURELY_SHORT:
-        line = len(subject.encode("utf-8", "surrogateescape")) + len(f"  {len(block)} {size}")
+        encoded = subject if isinstance(subject, bytes) else subject.encode("utf-8", "surrogateescape")
+        line = len(encoded) + len(f"  {len(block)} {size}")
         if line > MAX_CONTROL_LINE:
             raise MaxPayloadError(line, MAX_CONTROL_LINE, "command line")
     return subject, body, checked, block

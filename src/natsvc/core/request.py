@@ -57,6 +57,8 @@ class BaseRequest:
     # them, 130 ns without. What is not set here is set by whoever looks at it first: each would cost 10 ns.
     _deadline: int
     _size: int  # noted while it waits
+    _held = 0  # how many threads still work for it, and keep its slot
+    _is_over = False  # whether it has ended while it was held
 
     def __init__(self, endpoint: EndpointState, message: Delivery) -> None:
         self._endpoint = endpoint
@@ -118,7 +120,8 @@ class BaseRequest:
         """Return the response to publish; None if it comes too late for a caller that has been told 504."""
         if self._state is not _RUNNING and not self._may_answer_late():
             return None
-        reply_to = self._message.reply
+        message = self._message
+        reply_to = message._reply if type(message) is Message else message.reply
         if not reply_to:
             self._error = self._error or "500:No reply subject"
             raise NoReplyError(f"the request to {self.subject!r} has no reply subject")

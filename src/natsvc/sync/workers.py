@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from natsvc.core import BaseRequest, EndpointState, compose, current_request
-from natsvc.core.replies import encode_result
+from natsvc.core.replies import Reply, encode_result
 from natsvc.errors import NatsvcError
 from natsvc.message import Delivery
 
@@ -127,7 +127,7 @@ class Workers:
                     continue
                 request = ready.popleft()
                 now = _clock()
-                unpublished: NatsvcError | None = None
+                following: BaseRequest | Reply | None
                 if request.is_running:  # otherwise it has been answered before it came to this
                     self._handling += 1
                     if ready and not self._is_waking:
@@ -145,21 +145,24 @@ class Workers:
                     lock.acquire()
                     self._handling -= 1
                     now = _clock()
-                    reply = state.conclude(request, now, result, error)
+                    following = state.end(request, now, result, error)
                     result = error = None
-                    if reply is not None:
-                        subject, data, _, block = reply
+                    if following is not None and isinstance(following, tuple):
+                        subject, data, _, block = following
+                        unpublished: NatsvcError | None = None
                         try:
                             connection.send(subject, data, "", block)
                         except NatsvcError as refused:
                             unpublished = refused
-                following = state.finish(request, now, unpublished)
+                        following = state.finish(request, now, unpublished)
+                else:
+                    following = state.finish(request, now)
                 if following is not None:
                     ready.append(following)
                 if service.effects:
                     self._perform()
                 self.writes_together = together = bool(ready) and request._elapsed < _QUICK
-                request = following = unpublished = None  # type: ignore[assignment]  # an idle thread keeps nothing alive
+                request = following = None  # type: ignore[assignment]  # an idle thread keeps nothing alive
                 if together and connection.outgoing_size < _TOGETHER:
                     if not driver.is_write_due:
                         driver.write_soon()

@@ -19,6 +19,7 @@ __all__ = [
     "PING",
     "PONG",
     "SEPARATORS",
+    "answer",
     "check_queue_group",
     "check_subject",
     "check_subscription_subject",
@@ -46,7 +47,7 @@ _SEPARATING = bytes((*range(0x21), 0x7F))
 SEPARATORS: Final = frozenset(map(chr, _SEPARATING))
 """Blanks and control characters: no argument may hold one."""
 
-SURELY_SHORT = MAX_CONTROL_LINE - 32
+_SURELY_SHORT = MAX_CONTROL_LINE - 32
 """Subjects of so many bytes leave room in a command line for whatever number stands behind them."""
 
 
@@ -88,13 +89,29 @@ def publish(subject: str, data: bytes, reply: str = "", block: bytes = b"") -> b
         arguments = b"%b %b" % (arguments, encode_subject("reply", reply))
     if type(data) is not bytes:  # of anything else, len() may count something else than bytes
         raise TypeError(f"data must be bytes, not {type(data).__name__}")
+    return answer(arguments, data, block)
+
+
+def answer(reply: bytes, data: bytes, block: bytes = b"") -> bytes:
+    """Return the command that publishes to the reply subject of a message, as that came: PUB, or HPUB with headers.
+
+    It is not checked but for its length: what the server has let through, it takes back.
+
+    Args:
+        reply: The reply subject.
+        data: The body.
+        block: The header block as `Headers.encode` returns it, b"" for none.
+
+    Raises:
+        MaxPayloadError: The arguments are longer than a server takes.
+    """
     if block:
-        arguments = b"%b %d %d" % (arguments, len(block), len(block) + len(data))
+        arguments = b"%b %d %d" % (reply, len(block), len(block) + len(data))
         _check_length(arguments)
         return b"".join((b"HPUB ", arguments, b"\r\n", block, data, b"\r\n"))
-    if len(arguments) > SURELY_SHORT:
-        _check_length(b"%b %d" % (arguments, len(data)))
-    return b"PUB %b %d\r\n%b\r\n" % (arguments, len(data), data)
+    if len(reply) > _SURELY_SHORT:
+        _check_length(b"%b %d" % (reply, len(data)))
+    return b"PUB %b %d\r\n%b\r\n" % (reply, len(data), data)
 
 
 def subscribe(subject: str, queue_group: str, sid: int) -> bytes:

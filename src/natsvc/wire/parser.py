@@ -47,7 +47,7 @@ _READY_NUMBERS = 1024
 """So many numbers, from 0, are looked up rather than read."""
 
 _CRLF = b"\r\n"
-_CRLF_TEXT = "\r\n"
+_TAB = ord("\t")
 _INFO_STARTS = (b"INFO ", b"INFO\t")
 
 
@@ -104,7 +104,7 @@ class _Head(Value):
 
     __slots__ = ("header_size", "reply", "sid", "size", "subject")
 
-    def __init__(self, sid: int, subject: str, reply: str, header_size: int | None, size: int) -> None:
+    def __init__(self, sid: int, subject: bytes, reply: bytes, header_size: int | None, size: int) -> None:
         self.sid = sid
         self.subject = subject
         self.reply = reply
@@ -126,20 +126,20 @@ class _Numbers:
 
     __slots__ = ("_ending", "_limit", "ready")
 
-    def __init__(self, limit: int, ending: str = "") -> None:
-        self.ready = {f"{number}{ending}": number for number in range(min(_READY_NUMBERS, limit + 1))}
+    def __init__(self, limit: int, ending: bytes = b"") -> None:
+        self.ready = {b"%d%b" % (number, ending): number for number in range(min(_READY_NUMBERS, limit + 1))}
         self._limit = limit
         self._ending = ending
 
-    def read(self, written: str) -> int:
+    def read(self, written: bytes) -> int:
         """Return any of them.
 
         Raises:
             ValueError: It is none of them.
         """
         digits = written.removesuffix(self._ending)
-        # int() would also take signs, underscores, blanks and the digits of every script.
-        if written.endswith(self._ending) and digits.isascii() and digits.isdigit() and len(digits) <= _MAX_DIGITS:
+        # int() would also take signs, underscores and blanks.
+        if written.endswith(self._ending) and digits.isdigit() and len(digits) <= _MAX_DIGITS:
             number = int(digits)
             if number <= self._limit:
                 return number
@@ -162,7 +162,7 @@ class Parser:
     __slots__ = ("_enough", "_head", "_is_broken", "_sizes", "_unfinished")
 
     def __init__(self, *, max_inbound_payload: int = MAX_INBOUND_PAYLOAD) -> None:
-        self._sizes = _numbers(max_inbound_payload, _CRLF_TEXT)
+        self._sizes = _numbers(max_inbound_payload, _CRLF)
         self._is_broken = False
         self._unfinished: BytesIO | None = None  # the start of a line, or what of a message has come after its line
         self._head: _Head | None = None  # the line of that message
@@ -202,23 +202,22 @@ class Parser:
         header_size: int | None
         while line := readline(MAX_LINE):
             try:
-                text = line.decode()
-                match text.split(" "):
-                    case ["MSG", subject, sid_digits, reply, size_digits]:
+                match line.split(b" "):
+                    case [b"MSG", subject, sid_digits, reply, size_digits]:
                         header_size = None
-                    case ["MSG", subject, sid_digits, size_digits]:
-                        reply, header_size = "", None
-                    case ["HMSG", subject, sid_digits, reply, header_digits, size_digits]:
+                    case [b"MSG", subject, sid_digits, size_digits]:
+                        reply, header_size = b"", None
+                    case [b"HMSG", subject, sid_digits, reply, header_digits, size_digits]:
                         header_size = numbers.get(header_digits) or _DECIMALS.read(header_digits)
-                    case ["HMSG", subject, sid_digits, header_digits, size_digits]:
-                        reply, header_size = "", numbers.get(header_digits) or _DECIMALS.read(header_digits)
+                    case [b"HMSG", subject, sid_digits, header_digits, size_digits]:
+                        reply, header_size = b"", numbers.get(header_digits) or _DECIMALS.read(header_digits)
                     case _:
                         raise ValueError
                 try:
                     sid, size = numbers[sid_digits], sizes[size_digits]
                 except KeyError:
                     sid, size = _DECIMALS.read(sid_digits), self._sizes.read(size_digits)
-                if not subject or "\t" in text or (header_size is not None and header_size > size):
+                if not subject or _TAB in line or (header_size is not None and header_size > size):
                     raise ValueError
             except ValueError:
                 if self._read_command(line, stream, events):
@@ -234,9 +233,9 @@ class Parser:
                 return
             # Less than half the time that the constructor takes.
             message = new_message(Message)
-            message.subject = subject
+            message._subject = subject
             message.data = data
-            message.reply = reply
+            message._reply = reply
             message._headers = block
             append((sid, message))
 
@@ -302,8 +301,8 @@ def _parse(line: bytes, sizes: _Numbers) -> _Head | Info | ErrorReport | Verb:
     rest = line[len(verb) :].strip(b" \t")
     match verb.upper():
         case b"MSG" | b"HMSG" as name:
-            arguments = rest.decode("utf-8", "surrogateescape").replace("\t", " ").split(" ")
-            return _parse_head(name.decode(), [argument for argument in arguments if argument], sizes)
+            arguments = rest.replace(b"\t", b" ").split(b" ")
+            return _parse_head(name, [argument for argument in arguments if argument], sizes)
         case b"PING" | b"PONG" | b"+OK" as name:
             if rest:
                 raise ValueError(f"{name.decode()} with arguments")
@@ -316,20 +315,20 @@ def _parse(line: bytes, sizes: _Numbers) -> _Head | Info | ErrorReport | Verb:
             raise ValueError("an unknown command")
 
 
-def _parse_head(verb: str, arguments: list[str], sizes: _Numbers) -> _Head:
-    header_digits: str | None = None
+def _parse_head(verb: bytes, arguments: list[bytes], sizes: _Numbers) -> _Head:
+    header_digits: bytes | None = None
     match [verb, *arguments]:
-        case ["MSG", subject, sid_digits, reply, size_digits]:
+        case [b"MSG", subject, sid_digits, reply, size_digits]:
             pass
-        case ["MSG", subject, sid_digits, size_digits]:
-            reply = ""
-        case ["HMSG", subject, sid_digits, reply, header_digits, size_digits]:
+        case [b"MSG", subject, sid_digits, size_digits]:
+            reply = b""
+        case [b"HMSG", subject, sid_digits, reply, header_digits, size_digits]:
             pass
-        case ["HMSG", subject, sid_digits, header_digits, size_digits]:
-            reply = ""
+        case [b"HMSG", subject, sid_digits, header_digits, size_digits]:
+            reply = b""
         case _:
-            raise ValueError(f"{verb} with {len(arguments)} arguments")
-    sid, size = _DECIMALS.read(sid_digits), sizes.read(size_digits + _CRLF_TEXT)
+            raise ValueError(f"{verb.decode()} with {len(arguments)} arguments")
+    sid, size = _DECIMALS.read(sid_digits), sizes.read(size_digits + _CRLF)
     header_size = None if header_digits is None else _DECIMALS.read(header_digits)
     if header_size is not None and header_size > size:
         raise ValueError("a header block larger than the whole message")
