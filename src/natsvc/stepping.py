@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ENDED", "HandlerSteps"]
 
+_Coroutine = types.CoroutineType
+
 ENDED: Final = object()
 """What comes of a handler that waits for nothing (more), where of others comes what they wait for."""
 
@@ -83,7 +85,7 @@ class HandlerSteps:
             current_request.set(request)
             try:
                 coroutine = handle(request)
-                if type(coroutine) is not types.CoroutineType:  # some other awaitable
+                if type(coroutine) is not _Coroutine:  # some other awaitable
                     coroutine = coroutine.__await__()
                 self.result = yield from coroutine
             except GeneratorExit:

@@ -111,7 +111,7 @@ class Machine:
             ServiceConfig(**{"name": "svc", "error_handler": on_error, **config}),
             "ID1",
             make_request=self._make_request,
-            max_payload=lambda: self.max_payload,
+            server=self,
             started=STARTED,
             async_handlers=async_handlers,
         )

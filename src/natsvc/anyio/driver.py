@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from natsvc.connecting import Preparation
 
-__all__ = ["Driver", "Listener"]
+__all__ = ["WRITE_SIZE", "Driver", "Listener"]
 
-_WRITE_SIZE = 64 * 1024
+WRITE_SIZE = 64 * 1024
 """So many bytes may wait to be written: a task that publishes without pause is made to wait."""
 
 _CALLBACKS_LIMIT = 2.0
@@ -62,6 +62,7 @@ class Driver:
         state: The state machine.
         listeners: Who is told what becomes of the connection.
         closed: Set when the connection is closed for good.
+        is_paused: Whether the socket takes nothing at the moment.
         is_batching: Whether what is sent now is written by whoever has set this, by `write`, without waiting before.
     """
 
@@ -69,6 +70,7 @@ class Driver:
         self.state = ConnectionState(preparation.options, version=__version__, random=random.Random())  # noqa: S311
         self.listeners: list[Listener] = []
         self.closed = anyio.Event()
+        self.is_paused = False
         self.is_batching = False
         self._preparation = preparation
         self._block = TaskBlock("a connection, by `async with connect(...) as nc:`,")
@@ -157,20 +159,19 @@ class Driver:
     def write(self) -> None:
         """Write what the state machine has to send, as far as the socket takes it."""
         socket = self._socket
-        if socket is not None and not socket.is_full and self.state.has_outgoing:
+        if socket is not None and not self.is_paused and self.state.has_outgoing:
             socket.write(self.state.take_outgoing())
 
     @property
     def is_full(self) -> bool:
         """Whether whoever sends has to wait, by `room`."""
-        socket = self._socket
-        return (socket is not None and socket.is_full) or self.state.outgoing_size >= _WRITE_SIZE
+        return self.is_paused or self.state.outgoing_size >= WRITE_SIZE
 
     async def room(self) -> None:
         """Wait while the socket takes nothing."""
         self.write()
         await anyio.lowlevel.checkpoint()  # a socket that takes everything must not keep others from their turn
-        while self._socket is not None and self._socket.is_full:
+        while self.is_paused:
             if self._room.is_set():
                 self._room = anyio.Event()
             await self._room.wait()
@@ -207,7 +208,7 @@ class Driver:
                 ending, self._socket = self._socket, None
                 if ending is not None:
                     ending.end(last_words, in_order=in_order)
-                self._room.set()
+                self._set_paused(False)
             case Notify():
                 self._notify(effect)
             case Closed(error):
@@ -267,9 +268,16 @@ class Driver:
         self.state.lost(socket.number, error, clock())
         self.perform()
 
-    def is_writable(self) -> None:
-        """The socket takes something again."""
-        self._room.set()
+    def is_writable(self, socket: Socket, writable: bool) -> None:
+        """The socket takes nothing more for now, or takes something again."""
+        if socket is self._socket:
+            self._set_paused(not writable)
+
+    def _set_paused(self, paused: bool) -> None:
+        if paused != self.is_paused:
+            self.is_paused = paused
+            if not paused:
+                self._room.set()
 
     def forget(self, socket: Socket) -> None:
         """The socket is closed."""

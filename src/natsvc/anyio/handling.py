@@ -83,7 +83,7 @@ class Handling:
         self._idle: list[anyio.Event] = []
         self._called = 0  # how many tasks are about to look for requests
         self._is_looking = False  # whether one does, without waiting in between
-        self._waiting = 0  # how many handlers wait for something
+        self._waiting: dict[BaseRequest, HandlerTask] = {}  # the requests whose handlers wait for something
         self._at_rest = anyio.Event()
 
     def deliver(self, receive: Callable[[Delivery, int], BaseRequest | None], message: Delivery) -> None:
@@ -108,6 +108,12 @@ class Handling:
             self.run(following)
         if self._state.effects:
             self._perform()
+
+    def cancel(self, request: BaseRequest) -> None:
+        """Cancel a request's handler: at once if it waits for something, otherwise as soon as it does."""
+        task = self._waiting.get(request)
+        if task is not None:
+            task.cancel()
 
     async def is_at_rest(self) -> None:
         """Wait until no handler waits for anything."""
@@ -161,17 +167,18 @@ class Handling:
             if not request.is_running:  # it has been answered before it came to this
                 self.take_following(request._endpoint.finish(request, clock()))
                 continue
-            request._task = task  # type: ignore[attr-defined]  # it was made by make_request
             endpoint = request._endpoint
             binding = endpoint.binding
             context = copy_context()
             trap = task.begin(context, binding.handle, request)
             if trap is not ENDED:
-                self._begin_to_wait()
+                self._begin_to_wait(request, task)
+                if not request.is_running:
+                    task.cancel()
                 try:
                     await task.go_on(context, trap)
                 finally:
-                    self._end_waiting()
+                    self._end_waiting(request)
                 row_ends = clock() + _LONGEST_ROW
             result, error = task.result, task.error
             if result is not None or error is not None:
@@ -188,10 +195,9 @@ class Handling:
                     unpublished = refused
                 else:
                     if publishing is not None:
-                        error = await self._publish(publishing) or error
+                        error = await self._publish(request, task, publishing) or error
                 now = clock()
                 following = endpoint.finish(request, now, unpublished)
-            request._task = None  # type: ignore[attr-defined]  # it was made by make_request
             if following is not None:
                 ready.append(following)
             if state.effects:
@@ -208,28 +214,30 @@ class Handling:
                 row_ends = clock() + _LONGEST_ROW
         return True
 
-    async def _publish(self, publishing: Awaitable[None]) -> BaseException | None:
+    async def _publish(
+        self, request: BaseRequest, task: HandlerTask, publishing: Awaitable[None]
+    ) -> BaseException | None:
         """Wait until the connection takes more; return what has cancelled that. The reply is sent all the same."""
-        self._begin_to_wait()
+        self._begin_to_wait(request, task)
         try:
             await publishing
         except BaseException as error:  # noqa: BLE001  # it is to end the request before it ends the task
             return error
         finally:
-            self._end_waiting()
+            self._end_waiting(request)
         return None
 
-    def _begin_to_wait(self) -> None:
+    def _begin_to_wait(self, request: BaseRequest, task: HandlerTask) -> None:
         """Leave what is ready to others: first to two of them, for what comes behind often waits as well."""
-        self._waiting += 1
+        self._waiting[request] = task
         if self._is_looking:
             self._is_looking = self._driver.is_batching = False
             self._driver.send()  # in one piece with what others send that have their turn now
         for _ in range(min(2, len(self._ready)) - self._called):
             self._call_task()
 
-    def _end_waiting(self) -> None:
-        self._waiting -= 1
+    def _end_waiting(self, request: BaseRequest) -> None:
+        del self._waiting[request]
         if not self._waiting:
             self._at_rest.set()
 

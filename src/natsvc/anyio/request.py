@@ -11,7 +11,6 @@ from natsvc.core import BaseRequest, Data, Reply, ReplyHeaders, encode_json
 from natsvc.headers import Headers
 
 if TYPE_CHECKING:
-    from natsvc.anyio.handling import HandlerTask
     from natsvc.anyio.portal import Portal
 
 __all__ = ["BlockingRequest", "Request"]
@@ -23,8 +22,7 @@ class Request(BaseRequest):
     Responding more than once is allowed: the caller gets a stream of replies.
     """
 
-    _task: HandlerTask | None = None
-    """What runs its handler, while it runs."""
+    __slots__ = ()
 
     async def respond(self, data: Data = b"", headers: ReplyHeaders = None) -> None:
         """Send a response; a checkpoint only while the socket takes nothing more.

@@ -20,7 +20,8 @@ import anyio
 from natsvc.anyio.block import TaskBlock
 from natsvc.anyio.callbacks import Callbacks, Running
 from natsvc.anyio.connection import Connection
-from natsvc.anyio.handling import HandlerTask, Handling
+from natsvc.anyio.driver import WRITE_SIZE
+from natsvc.anyio.handling import Handling
 from natsvc.anyio.portal import Portal
 from natsvc.anyio.request import BlockingRequest, Request
 from natsvc.anyio.threads import Threads
@@ -97,7 +98,7 @@ class Runner:
             definition.config,
             next_id(),
             make_request=Request,
-            max_payload=lambda: self._wire.max_payload,
+            server=self._wire,
             started=_utc_now(),
         )
         self._block = TaskBlock("a service, by `async with add_service(...) as service:`,")
@@ -253,11 +254,11 @@ class Runner:
     def _publish(self, reply: Reply) -> Awaitable[None] | None:
         """Publish; while the connection has more to write than it should hold, return something to wait for."""
         subject, data, _, block = reply
-        self._wire.send(subject, data, "", block)
+        size = self._wire.send(subject, data, "", block)
         driver = self._driver
         if not driver.is_batching:
             driver.send()
-        return driver.room() if driver.is_full else None
+        return driver.room() if size >= WRITE_SIZE or driver.is_paused else None
 
     def _let_go(self, request: BaseRequest) -> None:
         """A thread that has worked for a request has returned."""
@@ -284,9 +285,7 @@ class Runner:
             case Run(request):
                 self._handling.run(request)
             case Cancel(request):
-                task: HandlerTask | None = request._task  # type: ignore[attr-defined]  # it was made by make_request
-                if task is not None:
-                    task.cancel()
+                self._handling.cancel(request)
             case Subscribe(interest):
                 self._subscribe(interest)
             case Unsubscribe(interests, confirm):

@@ -50,12 +50,10 @@ class Socket:
 
     Attributes:
         number: The number of the attempt.
-        is_full: Whether it takes nothing more for now.
     """
 
     def __init__(self, driver: Driver, number: int, address: ServerAddress, timeout: float) -> None:
         self.number = number
-        self.is_full = False
         self._driver = driver
         self._address = address
         self._timeout = timeout
@@ -128,7 +126,7 @@ class Socket:
                     await self._start_tls(driver.make_tls_context(), name)
                     data = None
                 else:
-                    if self.is_full:  # each request that is read now has a reply that can't be written
+                    if self._unsent:  # each request that is read now has a reply that can't be written
                         await driver.room()
                     data = await self._receive()
             except (OSError, ValueError) as error:
@@ -150,9 +148,7 @@ class Socket:
             while self._unsent:
                 await _wait_writable(self._raw)
                 self._send(self._unsent)
-            if self.is_full:
-                self.is_full = False
-                self._driver.is_writable()
+            self._driver.is_writable(self, True)
             self._driver.write()
 
     # Bytes
@@ -205,7 +201,7 @@ class Socket:
             self._break()
         self._unsent = data[sent:]
         if self._unsent:
-            self.is_full = True
+            self._driver.is_writable(self, False)
             self.send_soon()
 
     def _break(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from natsvc.asyncio.carrying import Receive
 from natsvc.asyncio.connection import Connection
 from natsvc.asyncio.driver import WRITE_SIZE
-from natsvc.core import Reply
+from natsvc.core import Reply, Server
 from natsvc.message import Data, Delivery, Message
 from natsvc.wire.backlog import Backlog
 from natsvc.wire.connection import SubscriptionState
@@ -45,11 +45,12 @@ class Link(Protocol):
     """A service's end of its connection.
 
     What `subscribe` returns is the connection's own and means nothing to the service, but that it unsubscribes with it.
+
+    Attributes:
+        server: What says what the server takes at the moment.
     """
 
-    def max_payload(self) -> int:
-        """Return the most bytes of headers and data that the server takes at the moment."""
-        ...
+    server: Server
 
     def subscribe(self, subject: str, queue_group: str, receive: Receive) -> Any:
         """Subscribe, ahead of everything that is sent after this call."""
@@ -184,13 +185,10 @@ class ConnectionLink:
     def __init__(self, connection: Connection, listener: Listener) -> None:
         self._driver = driver = connection._driver
         self._state = driver.state
+        self.server: Server = driver.state
         self._listener = listener
         self._state.check_usable()
         driver.listeners.append(listener)
-
-    def max_payload(self) -> int:
-        """Return the most bytes of headers and data that the server takes at the moment."""
-        return self._state.max_payload
 
     def subscribe(self, subject: str, queue_group: str, receive: Receive) -> SubscriptionState:
         """Subscribe, ahead of everything that is sent after this call."""

@@ -38,7 +38,7 @@ from nats.aio.subscription import Subscription
 
 from natsvc.asyncio.carrying import Receive, deliver_all, deliver_one
 from natsvc.asyncio.link import Listener
-from natsvc.core import Reply
+from natsvc.core import Reply, Server
 from natsvc.core.replies import make_reply
 from natsvc.core.subjects import MAX_CONTROL_LINE
 from natsvc.errors import (
@@ -99,6 +99,7 @@ class NatsPyLink:
     def __init__(self, nc: Client, listener: Listener) -> None:
         _check_usable(nc)
         self._nc = nc
+        self.server: Server = nc
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
@@ -108,10 +109,6 @@ class NatsPyLink:
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._has_outbox = _has_outbox(nc)
-
-    def max_payload(self) -> int:
-        """Return the most bytes of headers and data that the server takes at the moment."""
-        return self._nc.max_payload
 
     def subscribe(self, subject: str, queue_group: str, receive: Receive) -> asyncio.Future[Subscription]:
         """Subscribe, ahead of everything that is sent after this call."""

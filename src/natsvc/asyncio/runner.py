@@ -107,7 +107,7 @@ class Runner:
             definition.config,
             next_id(),
             make_request=Request,
-            max_payload=self.link.max_payload,
+            server=self.link.server,
             started=_utc_now(),
         )
         self._callbacks = Callbacks(f"service {definition.config.name!r}", self._context)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from natsvc.core.replies import Data, Reply, ReplyHeaders, encode_json
     from natsvc.core.request import BaseRequest, RequestState, current_request
     from natsvc.core.scope import Endpoint, Scope
-    from natsvc.core.service import STOP_TIMEOUT, Lifecycle, ServiceState
+    from natsvc.core.service import STOP_TIMEOUT, Lifecycle, Server, ServiceState
     from natsvc.core.streaming import ReplyStream
     from natsvc.core.subjects import DEFAULT_PREFIX, ServiceVerb, control_subject
     from natsvc.core.view import RepliesView, ServiceView
@@ -84,7 +84,7 @@ else:
             "natsvc.core.replies": ["Data", "Reply", "ReplyHeaders", "encode_json"],
             "natsvc.core.request": ["BaseRequest", "RequestState", "current_request"],
             "natsvc.core.scope": ["Endpoint", "Scope"],
-            "natsvc.core.service": ["STOP_TIMEOUT", "Lifecycle", "ServiceState"],
+            "natsvc.core.service": ["STOP_TIMEOUT", "Lifecycle", "Server", "ServiceState"],
             "natsvc.core.streaming": ["ReplyStream"],
             "natsvc.core.subjects": ["DEFAULT_PREFIX", "ServiceVerb", "control_subject"],
             "natsvc.core.view": ["RepliesView", "ServiceView"],
@@ -131,6 +131,7 @@ __all__ = [
     "ReplyStream",
     "RequestState",
     "Scope",
+    "Server",
     "ServiceConfig",
     "ServiceDefinition",
     "ServiceInfo",

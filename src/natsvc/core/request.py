@@ -125,7 +125,7 @@ class BaseRequest:
         if not reply_to:
             self._error = self._error or "500:No reply subject"
             raise NoReplyError(f"the request to {self.subject!r} has no reply subject")
-        max_payload = self._endpoint.service.max_payload()
+        max_payload = self._endpoint.service.server.max_payload
         if not headers and type(data) is bytes and len(data) <= max_payload and len(reply_to) <= SURELY_SHORT:
             reply: Reply = (reply_to, data, None, b"")  # as nearly all are: there is nothing to check and to encode
         else:

@@ -16,7 +16,7 @@ socket: times are arguments, in nanoseconds of any clock that only goes forward.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from natsvc.core.calling import MAX_TIMEOUT
 from natsvc.core.control import ControlState
@@ -50,13 +50,22 @@ if TYPE_CHECKING:
     from natsvc.core.scope import Endpoint, Scope
     from natsvc.message import Delivery
 
-__all__ = ["STOP_TIMEOUT", "Lifecycle", "ServiceState"]
+__all__ = ["STOP_TIMEOUT", "Lifecycle", "Server", "ServiceState"]
 
 STOP_TIMEOUT = 30.0
 """Seconds that a stop may take, unless the caller says otherwise."""
 
 _FAILED_STOP_TIMEOUT = 5.0
 """Seconds that a stop may take when an exception has ended the block around the service."""
+
+
+class Server(Protocol):
+    """What a service knows of the server: every request looks that up, and a connection of any client is one."""
+
+    @property
+    def max_payload(self) -> int:
+        """The most bytes of headers and data that it takes at the moment."""
+        ...
 
 
 class Lifecycle(enum.Enum):
@@ -85,7 +94,7 @@ class ServiceState:
         config: What the service is.
         id: The id of this instance.
         make_request: Makes the front-end's request of an endpoint and a message.
-        max_payload: Says what the server takes at the moment, in bytes.
+        server: What says what the server takes at the moment.
         started: The time of day, UTC.
         async_handlers: Whether the front-end can run `async def` handlers.
         answers_with_data: Whether answers to STATS have what the user's endpoint_data adds. If not, the front-end adds
@@ -108,7 +117,7 @@ class ServiceState:
         id: str,
         *,
         make_request: Callable[[EndpointState, Delivery], BaseRequest],
-        max_payload: Callable[[], int],
+        server: Server,
         started: dt.datetime,
         async_handlers: bool = True,
         answers_with_data: bool = True,
@@ -116,7 +125,7 @@ class ServiceState:
         self.config = config
         self.id = id
         self.make_request = make_request
-        self.max_payload = max_payload
+        self.server = server
         self.started = started
         self.lifecycle = Lifecycle.NEW
         # Both stand beside the lifecycle because every message asks for them.
@@ -395,7 +404,7 @@ class ServiceState:
             if verb is not ServiceVerb.STATS:
                 self._answers[verb] = answer
         try:
-            return make_reply(reply_to, answer, None, self.max_payload())
+            return make_reply(reply_to, answer, None, self.server.max_payload)
         except MaxPayloadError as error:
             self._log(ERROR, "the answer to %s can't be sent: %s", verb, error)
             self.report(error, None)
@@ -406,7 +415,9 @@ class ServiceState:
         if not reply_to:
             return None
         try:
-            return make_reply(reply_to, b"", error_headers(*printable_error(code, description)), self.max_payload())
+            return make_reply(
+                reply_to, b"", error_headers(*printable_error(code, description)), self.server.max_payload
+            )
         except MaxPayloadError as error:
             self._log(ERROR, "no error reply fits: %s", error)
             return None

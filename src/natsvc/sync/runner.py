@@ -96,7 +96,7 @@ class Runner:
             config,
             next_id(),
             make_request=Request,
-            max_payload=lambda: self._connection.max_payload,
+            server=self._connection,
             started=_utc_now(),
             async_handlers=False,
             answers_with_data=False,
