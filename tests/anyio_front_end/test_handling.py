@@ -17,9 +17,11 @@ import anyio.to_thread
 import pytest
 
 from natsvc.anyio import OutboundBufferError, Request, Service, ServiceClient, ServiceError, add_service, connect
+from natsvc.anyio.sockets import Socket
 from natsvc.testing import NatsServer
 from tests.anyio_front_end.conftest import Run
 from tests.anyio_front_end.tools import eventually
+from tests.worlds import LIMIT
 
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -274,6 +276,52 @@ def test_handlers_that_do_not_wait_run_in_one_task_and_those_that_do_in_one_each
             before = set(tasks)
             await ask_all(nc, "tasks-slow", [b""] * 40)
             assert tasks == before, "the same tasks again"
+
+    run(main)
+
+
+def test_of_many_replies_those_that_are_there_early_are_written_early_once(server: NatsServer, run: Run) -> None:
+    written: list[int] = []
+
+    class Recorded(Socket):
+        def write(self, data: bytes) -> None:
+            written.append(data.count(b"PUB nobody.waits 1024\r\n"))
+            super().write(data)
+
+    async def large(request: Request) -> bytes:
+        return b"x" * 1024
+
+    async def main() -> None:
+        async with connect(server.url) as nc, add_service(nc, name="early") as service:
+            await service.add_endpoint("early-e", handler=large)
+            socket = nc._driver._socket
+            assert socket is not None
+            socket.__class__ = Recorded
+            sid = max(nc._driver.state._subscriptions)
+            for expected in ([9], [10, 40]):
+                written.clear()
+                nc._driver.received(socket, f"MSG early-e {sid} nobody.waits 1\r\nx\r\n".encode() * sum(expected))
+                with anyio.fail_after(LIMIT):
+                    while sum(written) < sum(expected):
+                        await anyio.lowlevel.checkpoint()
+                assert [count for count in written if count] == expected
+
+    run(main)
+
+
+def test_a_handler_that_responds_without_an_end_lets_other_tasks_have_their_turn(server: NatsServer, run: Run) -> None:
+    is_over = [False]
+
+    async def endless(request: Request) -> None:
+        while not is_over[0]:
+            await request.respond(b"x" * 1024)
+
+    async def main() -> None:
+        async with connect(server.url) as nc, add_service(nc, name="endless") as service:
+            await service.add_endpoint("endless-e", handler=endless)
+            with anyio.fail_after(LIMIT):
+                assert (await nc.request("endless-e", timeout=LIMIT)).data == b"x" * 1024
+                is_over[0] = True
 
     run(main)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from natsvc.asyncio import Connection, add_service, connect
+from natsvc.asyncio.carrying import IS_EAGER
 from natsvc.asyncio.driver import _Socket
 from natsvc.testing import NatsServer
 from tests.connection.scripted_server import ScriptedServer, Session
@@ -77,6 +78,42 @@ async def test_the_replies_to_what_came_together_are_written_together(nc: Connec
         await nc.flush()
         assert recorded.writes[0].count(b"PUB nobody.waits 1\r\nx\r\n") in (0, 100)  # 0 without eager tasks
         assert b"".join(recorded.writes).count(b"PUB nobody.waits 1\r\nx\r\n") == 100
+
+
+@pytest.mark.skipif(not IS_EAGER, reason="without eager tasks, the replies come in another turn")
+async def test_of_many_replies_those_that_are_there_early_are_written_early_once(nc: Connection) -> None:
+    async with add_service(nc, name="early") as service:
+
+        @service.endpoint("early-e")
+        async def large(request: Any) -> bytes:
+            return b"x" * 1024
+
+        await service.flush()
+        socket, recorded = record(nc)
+        sid = max(nc._state._subscriptions)
+        for count in (9, 50):
+            recorded.writes.clear()
+            socket.data_received(f"MSG early-e {sid} nobody.waits 1\r\nx\r\n".encode() * count)
+            written = [write.count(b"PUB nobody.waits 1024\r\n") for write in recorded.writes]
+            assert written == ([9] if count == 9 else [10, 40])
+
+
+async def test_a_handler_that_responds_without_an_end_lets_the_loop_turn(nc: Connection, client: PlainClient) -> None:
+    is_over = asyncio.Event()
+
+    async with add_service(nc, name="endless") as service:
+
+        @service.endpoint("endless-e")
+        async def endless(request: Any) -> None:
+            while not is_over.is_set():
+                await request.respond(b"x" * 1024)
+
+        await service.flush()
+        asking = asyncio.ensure_future(nc.request("endless-e", timeout=LIMIT))
+        asyncio.get_running_loop().call_later(0.1, is_over.set)
+        async with asyncio.timeout(LIMIT):
+            await is_over.wait()
+            assert (await asking).data == b"x" * 1024
 
 
 async def test_while_the_socket_takes_nothing_publishers_wait_and_nothing_is_read(nc: Connection) -> None:

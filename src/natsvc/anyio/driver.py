@@ -63,7 +63,7 @@ class Driver:
         listeners: Who is told what becomes of the connection.
         closed: Set when the connection is closed for good.
         is_paused: Whether the socket takes nothing at the moment.
-        is_batching: Whether what is sent now is written by whoever has set this, by `write`, without waiting before.
+        is_batching: Whether what is sent now is written by whoever has begun a batch, without waiting before.
     """
 
     def __init__(self, preparation: Preparation) -> None:
@@ -72,6 +72,7 @@ class Driver:
         self.closed = anyio.Event()
         self.is_paused = False
         self.is_batching = False
+        self._may_write_early = False
         self._preparation = preparation
         self._block = TaskBlock("a connection, by `async with connect(...) as nc:`,")
         self._callbacks = Callbacks("a callback of the connection", contextvars.copy_context(), self._block)
@@ -155,6 +156,21 @@ class Driver:
         """Have written what the state machine has to send: at the end of the batch, or when this task waits."""
         if not self.is_batching and self._socket is not None and self.state.has_outgoing:
             self._socket.send_soon()
+
+    def begin_batch(self) -> None:
+        """Have what is sent now wait for the end of the batch, or until there is enough of it."""
+        self.is_batching = True
+        self._may_write_early = True
+
+    def end_batch(self) -> None:
+        """Go on as before; the batch is still to be written, by `write` or `send`."""
+        self.is_batching = False
+
+    def write_early(self) -> None:
+        """Write before the end of the batch, once: whoever sends without an end must come to wait for `room`."""
+        if self._may_write_early:
+            self._may_write_early = False
+            self.write()
 
     def write(self) -> None:
         """Write what the state machine has to send, as far as the socket takes it."""
@@ -253,14 +269,14 @@ class Driver:
 
     def received(self, socket: Socket, data: bytes) -> None:
         """Bytes have arrived: deliver the messages that they end."""
-        self.is_batching = True
+        self.begin_batch()
         try:
             for receive, message in self.state.received(socket.number, data, clock()):
                 receive(message)
             if self.state.effects:
                 self.perform()
         finally:
-            self.is_batching = False
+            self.end_batch()
             self.write()
 
     def lost(self, socket: Socket, error: BaseException | None) -> None:

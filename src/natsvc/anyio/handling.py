@@ -162,7 +162,8 @@ class Handling:
         row_ends = clock() + _LONGEST_ROW
         while ready:
             if not self._is_looking:
-                self._is_looking = driver.is_batching = True
+                self._is_looking = True
+                driver.begin_batch()
             request = ready.popleft()
             if not request.is_running:  # it has been answered before it came to this
                 self.take_following(request._endpoint.finish(request, clock()))
@@ -231,7 +232,8 @@ class Handling:
         """Leave what is ready to others: first to two of them, for what comes behind often waits as well."""
         self._waiting[request] = task
         if self._is_looking:
-            self._is_looking = self._driver.is_batching = False
+            self._is_looking = False
+            self._driver.end_batch()
             self._driver.send()  # in one piece with what others send that have their turn now
         for _ in range(min(2, len(self._ready)) - self._called):
             self._call_task()
@@ -244,5 +246,6 @@ class Handling:
     def _stop_looking(self) -> None:
         """Write what has been sent since the first of those that were run in a row."""
         if self._is_looking:
-            self._is_looking = self._driver.is_batching = False
+            self._is_looking = False
+            self._driver.end_batch()
             self._driver.write()

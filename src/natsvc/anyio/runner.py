@@ -59,6 +59,7 @@ from natsvc.errors import NatsvcError
 from natsvc.logs import SERVICE, log
 from natsvc.nuid import next_id
 from natsvc.wire.connection import SubscriptionState
+from natsvc.wire.outbox import EARLY
 from natsvc.workers import Workers
 
 __all__ = ["Runner"]
@@ -258,6 +259,8 @@ class Runner:
         driver = self._driver
         if not driver.is_batching:
             driver.send()
+        elif size >= EARLY:
+            driver.write_early()
         return driver.room() if size >= WRITE_SIZE or driver.is_paused else None
 
     def _let_go(self, request: BaseRequest) -> None:

@@ -76,6 +76,7 @@ class Driver:
         self._opened: asyncio.Future[None] | None = None
         self._is_performing = False
         self.is_write_due = False
+        self._may_write_early = False
         self._writable = asyncio.Event()
         self._writable.set()
         self._undelivered: deque[tuple[Callable[[Any], Any], Any]] = deque()
@@ -123,6 +124,12 @@ class Driver:
         if not self.is_write_due:
             self.is_write_due = True
             self._loop.call_soon(self._write)
+
+    def write_early(self) -> None:
+        """Write before the turn's end, once: whoever sends without an end must come to wait for `room`."""
+        if self._may_write_early:
+            self._may_write_early = False
+            self._write_now()
 
     @property
     def is_full(self) -> bool:
@@ -279,7 +286,8 @@ class Driver:
             if is_first:
                 self._deliver_in_turns()
             return
-        self.is_write_due = True  # it is written below, once for all that is sent while they are delivered
+        self.is_write_due = True  # it is written below, at the latest, for all that is sent while they are delivered
+        self._may_write_early = True
         try:
             deliver_all(self._loop, self._context, iter(deliveries))
             if self.state.effects:
@@ -290,6 +298,7 @@ class Driver:
     def _deliver_in_turns(self) -> None:
         undelivered = self._undelivered
         self.is_write_due = True
+        self._may_write_early = True
         try:
             row = range(min(_DELIVERED_IN_A_ROW, len(undelivered)))
             deliver_all(self._loop, self._context, (undelivered.popleft() for _ in row))
@@ -335,6 +344,10 @@ class Driver:
 
     def _write(self) -> None:
         self.is_write_due = False
+        self._may_write_early = False
+        self._write_now()
+
+    def _write_now(self) -> None:
         socket = self._socket
         if socket is not None and not self.is_paused and self.state.has_outgoing:
             socket.write(self.state.take_outgoing())

@@ -20,6 +20,7 @@ from natsvc.core import Reply, Server
 from natsvc.message import Data, Delivery, Message
 from natsvc.wire.backlog import Backlog
 from natsvc.wire.connection import SubscriptionState
+from natsvc.wire.outbox import EARLY
 
 __all__ = ["Caller", "Link", "Listener", "caller", "link"]
 
@@ -216,6 +217,8 @@ class ConnectionLink:
         driver = self._driver
         if not driver.is_write_due:
             driver.send()
+        elif size >= EARLY:
+            driver.write_early()
         return driver.room() if size >= WRITE_SIZE or driver.is_paused else None
 
     async def confirm(self) -> None:
