@@ -1,148 +1,98 @@
-"""The services that are compared: the same two handlers, run by different libraries on different connections.
+"""Who takes part: each with the command that runs its service, and the one that calls a service.
 
-A contender runs alone in its process, and says itself how much CPU time that has taken, so that neither the server nor
-the load generator is counted.
+Who can't take part on this machine says why, and is a row of every table nevertheless.
 """
 
 from __future__ import annotations
 
-import asyncio
+import importlib.util
+import shutil
 import sys
-import time
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from dataclasses import dataclass
 
-import natsvc.asyncio
+from benchmarks import javascript
 
-__all__ = ["CONTENDERS", "CPU_TIME", "ECHO", "READY", "REFERENCE"]
+__all__ = ["CONTENDERS", "JAVASCRIPT", "REFERENCE", "Contender"]
 
-ECHO = "benchmark.echo"
-"""The subject that answers with the request's data."""
+_UVLOOP = "uvloop"
 
-CPU_TIME = "benchmark.cpu"
-"""The subject that answers with the process's CPU time so far, in nanoseconds."""
-
-READY = "ready"
-"""What a contender prints when it can be asked."""
+_NEEDED = {"natsio": "natsio", "natsvc.anyio on trio": "trio", "bare trio": "trio"}
+"""The package, beside those of natsvc itself, that a kind of service needs."""
 
 
-async def echo(request: Any) -> None:
-    """Answer with what was asked; the one handler of every contender."""
-    await request.respond(request.data)
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One who takes part.
 
+    Attributes:
+        kind: What it is called in `services.py` and `callers.py`.
+        uvloop: Whether it runs on uvloop in place of the event loop that Python has.
+        is_limit: Whether it only echoes: it is no service, has no headers, waits for nothing, and calls nobody.
+    """
 
-async def cpu_time(request: Any) -> None:
-    """Answer with the CPU time of this process."""
-    await request.respond(str(time.process_time_ns()).encode())
+    kind: str
+    uvloop: bool = False
+    is_limit: bool = False
 
+    @property
+    def name(self) -> str:
+        """What it is called in the tables."""
+        return f"{self.kind}, {_UVLOOP}" if self.uvloop else self.kind
 
-async def serve_nats_micro(url: str) -> None:
-    """Run nats.micro on a connection of nats-py."""
-    import nats
-    import nats.micro
+    def missing(self) -> str | None:
+        """Return why it can't take part here, or None if it can."""
+        if self.kind == JAVASCRIPT:
+            try:
+                javascript.installation()
+            except javascript.MissingNodeError as reason:
+                return str(reason)
+            return None
+        if self.kind == "natsio" and sys.version_info < (3, 13):
+            return "natsio needs Python 3.13"
+        needed = [package for package in (_NEEDED.get(self.kind), _UVLOOP if self.uvloop else None) if package]
+        absent = [package for package in needed if importlib.util.find_spec(package) is None]
+        return f"{absent[0]} is not installed" if absent else None
 
-    nc = await nats.connect(url)
-    service = await nats.micro.add_service(nc, name="benchmark", version="1.0.0")
-    await service.add_endpoint(name="echo", subject=ECHO, handler=echo)
-    await service.add_endpoint(name="cpu", subject=CPU_TIME, handler=cpu_time)
-    await nc.flush()
-    await serve_until_killed()
+    def service(self, url: str, endpoints: int) -> list[str]:
+        """Return the command that runs its service, with so many endpoints."""
+        return self._command("service", url, str(endpoints))
 
+    def caller(self, url: str, seconds: float) -> list[str]:
+        """Return the command that calls a service for so many seconds."""
+        return self._command("caller", url, str(seconds))
 
-async def serve_natsvc_on_nats_py(url: str) -> None:
-    """Run natsvc on a connection of nats-py."""
-    import nats
-
-    await serve_natsvc(await nats.connect(url))
-
-
-async def serve_natsvc_connection(url: str) -> None:
-    """Run natsvc on its own connection."""
-    await serve_natsvc(await natsvc.asyncio.connect(url))
-
-
-async def serve_natsvc(nc: object) -> None:
-    """Run natsvc on any connection it takes."""
-    service = await natsvc.asyncio.add_service(nc, name="benchmark", version="1.0.0")
-    await service.add_endpoint("echo", subject=ECHO, handler=echo)
-    await service.add_endpoint("cpu", subject=CPU_TIME, handler=cpu_time)
-    await serve_until_killed()
-
-
-async def serve_until_killed() -> None:
-    """Tell the parent process to begin, and serve."""
-    print(READY, flush=True)
-    await asyncio.Event().wait()
-
-
-async def serve_natsvc_anyio(url: str) -> None:
-    """Run natsvc.anyio on its own connection, in whichever event loop this is."""
-    import anyio
-
-    import natsvc.anyio
-
-    async with (
-        natsvc.anyio.connect(url) as nc,
-        natsvc.anyio.add_service(nc, name="benchmark", version="1.0.0") as service,
-    ):
-        await service.add_endpoint("echo", subject=ECHO, handler=echo)
-        await service.add_endpoint("cpu", subject=CPU_TIME, handler=cpu_time)
-        print(READY, flush=True)
-        await anyio.sleep_forever()
-
-
-def serve_natsvc_sync(url: str) -> None:
-    """Run natsvc.sync on its own connection."""
-    import threading
-
-    import natsvc.sync
-
-    def blocking_echo(request: natsvc.sync.Request) -> None:
-        request.respond(request.data)
-
-    def blocking_cpu_time(request: natsvc.sync.Request) -> None:
-        request.respond(str(time.process_time_ns()).encode())
-
-    service = natsvc.sync.add_service(natsvc.sync.connect(url), name="benchmark", version="1.0.0")
-    service.add_endpoint("echo", subject=ECHO, handler=blocking_echo)
-    service.add_endpoint("cpu", subject=CPU_TIME, handler=blocking_cpu_time)
-    print(READY, flush=True)
-    threading.Event().wait()
-
-
-def on_asyncio(serve: Callable[[str], Coroutine[Any, Any, None]]) -> Callable[[str], None]:
-    """Return what runs a contender in an event loop of asyncio."""
-    return lambda url: asyncio.run(serve(url))
-
-
-def on_trio(serve: Callable[[str], Awaitable[None]]) -> Callable[[str], None]:
-    """Return what runs a contender in trio."""
-
-    def run(url: str) -> None:
-        import trio
-
-        trio.run(serve, url)
-
-    return run
+    def _command(self, program: str, *arguments: str) -> list[str]:
+        if self.kind == JAVASCRIPT:
+            node = shutil.which("node") or "node"
+            return [node, str(javascript.installation() / f"{program}.mjs"), *arguments]
+        options = [_UVLOOP] if self.uvloop else []
+        return [sys.executable, "-m", f"benchmarks.{program}s", self.kind, *arguments, *options]
 
 
 REFERENCE = "nats.micro"
 """The contender that the others are compared with."""
 
-CONTENDERS: dict[str, Callable[[str], None]] = {
-    REFERENCE: on_asyncio(serve_nats_micro),
-    "natsvc on nats-py": on_asyncio(serve_natsvc_on_nats_py),
-    "natsvc": on_asyncio(serve_natsvc_connection),
-    "natsvc.anyio on asyncio": on_asyncio(serve_natsvc_anyio),
-    "natsvc.anyio on trio": on_trio(serve_natsvc_anyio),
-    "natsvc.sync": serve_natsvc_sync,
+JAVASCRIPT = "JavaScript"
+"""The contender that natsvc is to come near to."""
+
+CONTENDERS: dict[str, Contender] = {
+    contender.name: contender
+    for contender in (
+        Contender(REFERENCE),
+        Contender(REFERENCE, uvloop=True),
+        Contender("natsio"),
+        Contender("natsvc on nats-py"),
+        Contender("natsvc on nats-py", uvloop=True),
+        Contender("natsvc"),
+        Contender("natsvc", uvloop=True),
+        Contender("natsvc.anyio on asyncio"),
+        Contender("natsvc.anyio on asyncio", uvloop=True),
+        Contender("natsvc.anyio on trio"),
+        Contender("natsvc.sync"),
+        Contender(JAVASCRIPT),
+        Contender("bare asyncio", is_limit=True),
+        Contender("bare asyncio", uvloop=True, is_limit=True),
+        Contender("bare trio", is_limit=True),
+        Contender("bare thread", is_limit=True),
+    )
 }
-
-
-def main(contender: str, url: str) -> None:
-    """Run one contender on the server at a URL until the process is killed."""
-    CONTENDERS[contender](url)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
