@@ -150,15 +150,15 @@ def oldest(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests: with the newest Python all, and demand that they reach the state machines.
 
-    The others leave out what is about other programs, Node and the command; and the oldest one what `oldest` runs with
-    it.
+    The others leave out what is about other programs, Node, the command and the benchmarks; and the oldest one what
+    `oldest` runs with it.
     """
     session.install(*group("test"))
     if session.posargs:
         session.run("python", "-m", "pytest", *session.posargs)
         session.log("some of the tests only: no demand on coverage")
     elif session.python != PYTHONS[-1]:
-        left_out = ["javascript", "cli", *(OLDEST_SUITES if session.python == PYTHONS[0] else ())]
+        left_out = ["benchmarks", "javascript", "cli", *(OLDEST_SUITES if session.python == PYTHONS[0] else ())]
         session.run("python", "-m", "pytest", *AT_ONCE, *(f"--ignore=tests/{suite}" for suite in left_out))
     else:
         session.env["COVERAGE_FILE"] = f".coverage.{session.name}"
@@ -171,6 +171,6 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[-1])
 def bench(session: nox.Session) -> None:
-    """Measure how fast a service is, beside nats.micro: `nox -s bench -- --rounds 3`. Not part of a plain `nox`."""
-    session.install(".[server]")
-    session.run("python", "-m", "benchmarks.service", *session.posargs)
+    """Measure natsvc beside all other services: `nox -s bench -- --rounds 3`. Not part of a plain `nox`."""
+    session.install(*group("bench"))
+    session.run("python", "-m", "benchmarks", *session.posargs)

@@ -11,4 +11,4 @@ from benchmarks import program
 from benchmarks.metrics import Part
 
 if __name__ == "__main__":
-    sys.exit(program.main("benchmarks", (__doc__ or "").split("\n\n")[0], parts=[*Part], seconds=1.0))
+    sys.exit(program.main("benchmarks", (__doc__ or "").split("\n\n")[0], parts=[*Part], seconds=0.8))

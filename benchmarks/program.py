@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -61,7 +62,11 @@ def main(name: str, description: str, *, parts: Collection[Part], seconds: float
         given.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
     if given.readme is not None:
         listed = [f"- {fact}: {value}" for fact, value in facts.items()]
-        shown = ["\n".join(listed), "\n".join(remarks), *(table.markdown() for table in tables)]
+        shown = [
+            "\n".join(listed),
+            "\n".join(f"- {remark}" for remark in remarks),
+            *(table.markdown() for table in tables),
+        ]
         write_between_markers(given.readme, "\n\n".join(shown))
     return 1 if results.failed or not all(one.is_floor_reached for one in reached) else 0
 
@@ -109,9 +114,16 @@ def _arguments(name: str, description: str, parts: Collection[Part], seconds: fl
 
 def _remarks(results: Results, rounds: int, seconds: float) -> Iterator[str]:
     if results.turns:
-        yield f"Medians of {rounds} rounds, measurements of {seconds:g} s and of half of that."
+        plural = "" if rounds == 1 else "s"
+        yield f"Medians of {rounds} round{plural} with measurements of {seconds:g} s and of half of that."
         if REFERENCE in results.turns:
             yield f"In brackets: the medians of the ratios to {REFERENCE} in the same round."
+    if results.turns and not sys.platform.startswith("linux"):
+        yield "CPU time and memory were not measured: they are read as Linux shows them."
+    for name, reason in results.missing.items():
+        yield f"{name} is missing: {reason}."
+    for name, reason in results.failed.items():
+        yield f"{name} has FAILED: {reason}."
     for name in (REFERENCE, JAVASCRIPT):
         if results.turns and name not in results.turns:
             yield f"{name} was not measured, so there are no ratios to it."

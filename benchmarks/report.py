@@ -31,7 +31,7 @@ class Table:
     """Rows of cells below a title; the first row is the heads of the columns, the first column the rows' names.
 
     Attributes:
-        remarks: What stands below: rows that have no numbers, and why.
+        remarks: What stands below.
     """
 
     title: str
@@ -61,15 +61,18 @@ def metric_tables(results: Results) -> Iterable[Table]:
     ratios = results.ratios_to(REFERENCE)
     for table in TABLES:
         if any(metric.key in numbers for numbers in medians.values() for metric in table.metrics):
-            yield _metric_table(table, medians, ratios, [*_absent(results)])
+            yield _metric_table(table, results, medians, ratios)
 
 
 def _metric_table(
-    table: MetricTable, medians: Mapping[str, Numbers], ratios: Mapping[str, Numbers], remarks: Sequence[str]
+    table: MetricTable, results: Results, medians: Mapping[str, Numbers], ratios: Mapping[str, Numbers]
 ) -> Table:
     metrics = [metric for metric in table.metrics if any(metric.key in numbers for numbers in medians.values())]
     rows = [["contender", *(metric.title for metric in metrics)]]
     for name in CONTENDERS:
+        if name in results.missing or name in results.failed:
+            rows.append([name, *["missing" if name in results.missing else "FAILED"] * len(metrics)])
+            continue
         numbers = medians.get(name, {})
         if not any(metric.key in numbers for metric in metrics):
             continue
@@ -80,14 +83,7 @@ def _metric_table(
             shown = NOT_MEASURED if number is None else metric.shown(number)
             row.append(shown if ratio is None else f"{shown} ({_ratio(ratio)})")
         rows.append(row)
-    return Table(table.title, rows, remarks)
-
-
-def _absent(results: Results) -> Iterable[str]:
-    for name, reason in results.missing.items():
-        yield f"{name}: not measured, {reason}"
-    for name, reason in results.failed.items():
-        yield f"{name}: FAILED, {reason}"
+    return Table(table.title, rows)
 
 
 def verdict_table(verdicts: Iterable[Verdict]) -> Table:
