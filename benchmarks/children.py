@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import threading
 from collections.abc import Coroutine
 from typing import Any
 
-from benchmarks.processes import READY
+from benchmarks.subjects import READY
 
 __all__ = ["end_with_stdin", "run_asyncio", "say_ready"]
 
@@ -36,6 +35,8 @@ def end_with_stdin() -> None:
 
 def run_asyncio(main: Coroutine[Any, Any, None], *, uvloop: bool) -> None:
     """Run on an event loop of asyncio: Python's own, or uvloop's."""
+    import asyncio
+
     factory = None
     if uvloop:
         import uvloop as library

@@ -25,7 +25,7 @@ class Contender:
     """One who takes part.
 
     Attributes:
-        kind: What it is called in `services.py` and `callers.py`.
+        kind: What it is called in `services/` and `callers.py`.
         uvloop: Whether it runs on uvloop in place of the event loop that Python has.
         is_limit: Whether it only echoes: it is no service, has no headers, waits for nothing, and calls nobody.
     """

@@ -15,12 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["READY", "BenchmarkError", "Memory", "Running", "cpu_time", "memory", "run_to_end", "running"]
+from benchmarks.subjects import READY
+
+__all__ = ["BenchmarkError", "Memory", "Running", "cpu_time", "memory", "run_to_end", "running"]
 
 ROOT = Path(__file__).parent.parent
-
-READY = "ready"
-"""The first word of what a contender prints when it can be asked; the second is how long its service took to start."""
 
 _LIMIT = 30.0
 """Seconds after which a process that should have said or done something hangs."""

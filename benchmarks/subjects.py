@@ -1,11 +1,11 @@
-"""What every contender's service answers to, and who asks for it has to know.
+"""What every contender's service answers to and says, and who asks it has to know.
 
 `javascript/service.mjs` has the same names.
 """
 
 from __future__ import annotations
 
-__all__ = ["ECHO", "HEADER", "HEADERS", "SERVICE", "WAIT", "WAITING", "WINDOW", "echo_subjects"]
+__all__ = ["ECHO", "HEADER", "HEADERS", "READY", "SERVICE", "WAIT", "WAITING", "WINDOW", "echo_subjects"]
 
 SERVICE = "benchmark"
 """The name of every service."""
@@ -24,6 +24,9 @@ WAITING = 0.01
 
 WINDOW = 256
 """How many requests are in flight, and how many handlers that wait may run at once."""
+
+READY = "ready"
+"""The first word of what a service prints when it can be asked; the second is how many seconds it took to start."""
 
 HEADER = "Trace"
 """The header that is read, and sent back."""

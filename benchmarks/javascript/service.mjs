@@ -1,5 +1,5 @@
 // The service of the JavaScript library: `node service.mjs SERVER-URL ENDPOINTS`. Subjects and handlers are those of
-// services.py, and it ends with its stdin as well.
+// services/, and it ends with its stdin as well.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { Svcm } from "@nats-io/services";

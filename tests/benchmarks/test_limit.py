@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.limit import Echo
+from benchmarks.services.limit import Echo
 
 MESSAGES = st.lists(st.tuples(st.integers(0, 9999), st.binary(max_size=40)), max_size=8)
 
@@ -19,15 +19,22 @@ def test_each_message_is_echoed(messages: list[tuple[int, bytes]], data: st.Data
         received += b"MSG benchmark.echo 1 _INBOX.a.%d %d\r\n%b\r\n" % (number, len(body), body)
         expected += b"PUB _INBOX.a.%d %d\r\n%b\r\n" % (number, len(body), body)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(received)), max_size=6)))
-    ready: list[bool] = []
-    echo = Echo(["benchmark.echo"], lambda: ready.append(True))
+    echo = Echo(1)
     pieces = [received[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(received)], strict=True)]
     assert b"".join(map(echo.receive, pieces)) == expected
-    assert ready == [True]
+
+
+def test_it_is_ready_when_the_server_has_confirmed(capsys: pytest.CaptureFixture[str]) -> None:
+    echo = Echo(2)
+    assert echo.greeting.endswith(b"SUB benchmark.echo.0001 q 2\r\nPING\r\n")
+    assert echo.receive(b"INFO {}\r\nPON") == b""
+    assert capsys.readouterr().out == ""
+    assert echo.receive(b"G\r\n") == b""
+    assert capsys.readouterr().out.startswith("ready ")
 
 
 def test_a_ping_is_answered_and_an_error_is_not_overlooked() -> None:
-    echo = Echo(["benchmark.echo"], lambda: None)
+    echo = Echo(1)
     assert echo.receive(b"PI") == b""
     assert echo.receive(b"NG\r\nMSG a 1 b 2\r\nhi\r\n") == b"PONG\r\nPUB b 2\r\nhi\r\n"
     with pytest.raises(ConnectionError, match="Slow Consumer"):
