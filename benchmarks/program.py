@@ -13,8 +13,9 @@ from pathlib import Path
 from benchmarks import script
 from benchmarks.contenders import CONTENDERS, JAVASCRIPT, REFERENCE
 from benchmarks.floors import Verdict, verdicts
+from benchmarks.machine import Watch
 from benchmarks.metrics import Part
-from benchmarks.report import about, metric_tables, verdict_table, write_between_markers
+from benchmarks.report import about, check_markers, metric_tables, verdict_table, write_between_markers
 from benchmarks.results import Results, run
 
 __all__ = ["main"]
@@ -39,19 +40,20 @@ def main(name: str, description: str, *, parts: Collection[Part], seconds: float
     """
     given = _arguments(name, description, parts, seconds)
     begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    watch = Watch()
     services = given.parts - {Part.SCRIPT}
     results = run(given.contenders, services, given.rounds, given.seconds) if services else Results()
-    scripts = script.run(given.rounds * _SCRIPT_ROUNDS) if Part.SCRIPT in given.parts else {}
-    reached = [*verdicts(results), *([script.verdict(scripts)] if scripts else [])]
+    scripts = script.run(given.rounds * _SCRIPT_ROUNDS) if Part.SCRIPT in given.parts else script.Scripts()
+    meanwhile = watch.others()
+    reached = [*verdicts(results), *scripts.verdict()]
 
     tables = [*metric_tables(results)]
-    if scripts:
-        tables.append(script.table(scripts))
+    if Part.SCRIPT in given.parts:
+        tables.append(scripts.table())
     if reached:
         tables.append(verdict_table(reached))
     remarks = [*_remarks(results, given.rounds, given.seconds)]
-    facts = about()
-    facts["begun"] = begun
+    facts = {**about(), "begun": begun, "meanwhile": meanwhile}
     for fact, value in facts.items():
         print(f"{fact:<10}  {value}")
     print("\n".join(["", *remarks]))
@@ -68,7 +70,7 @@ def main(name: str, description: str, *, parts: Collection[Part], seconds: float
             *(table.markdown() for table in tables),
         ]
         write_between_markers(given.readme, "\n\n".join(shown))
-    return 1 if results.failed or not all(one.is_floor_reached for one in reached) else 0
+    return 1 if results.failed or scripts.failed or not all(one.is_floor_reached for one in reached) else 0
 
 
 def _arguments(name: str, description: str, parts: Collection[Part], seconds: float) -> argparse.Namespace:
@@ -107,6 +109,11 @@ def _arguments(name: str, description: str, parts: Collection[Part], seconds: fl
     given = parser.parse_args()
     if given.rounds < 1 or not given.seconds > 0:
         parser.error("--rounds and --seconds must be greater than 0")
+    if given.readme is not None:
+        try:
+            check_markers(given.readme)
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
     given.parts = frozenset(given.measure or parts)
     given.contenders = [one for name, one in CONTENDERS.items() if given.only is None or name in given.only]
     return given
@@ -133,7 +140,7 @@ def _numbers(
     given: argparse.Namespace,
     facts: Mapping[str, str],
     results: Results,
-    scripts: Mapping[str, Sequence[float]],
+    scripts: script.Scripts,
     reached: Sequence[Verdict],
 ) -> dict[str, object]:
     return {
@@ -145,7 +152,7 @@ def _numbers(
         "failed": results.failed,
         "medians": results.medians(),
         "ratios": results.ratios_to(REFERENCE),
-        "scripts": scripts,
+        "scripts": dataclasses.asdict(scripts),
         "verdicts": [
             {
                 **dataclasses.asdict(one),

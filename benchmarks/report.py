@@ -16,7 +16,7 @@ from benchmarks.floors import Verdict
 from benchmarks.metrics import TABLES, MetricTable, Numbers
 from benchmarks.results import Results
 
-__all__ = ["Table", "about", "metric_tables", "verdict_table", "write_between_markers"]
+__all__ = ["Table", "about", "check_markers", "metric_tables", "verdict_table", "write_between_markers"]
 
 BEGIN = "<!-- results: begin -->"
 END = "<!-- results: end -->"
@@ -126,15 +126,30 @@ def _version(package: str) -> str:
         return "(not installed)"
 
 
+def check_markers(file: Path) -> None:
+    """See whether a file has the two markers between which to write.
+
+    Raises:
+        ValueError: They are not in there, or not once each and in this order.
+        OSError: It can't be read.
+    """
+    _around_markers(file)
+
+
 def write_between_markers(file: Path, text: str) -> None:
     """Replace what stands between two markers in a file.
 
     Raises:
         ValueError: They are not in there, or not once each and in this order.
+        OSError: It can't be read or written.
     """
-    old = file.read_text(encoding="utf-8")
-    before, begin, rest = old.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in after or END in after:
-        raise ValueError(f"{file} does not have the line {BEGIN} once, and once {END} behind it")
+    before, after = _around_markers(file)
     file.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+def _around_markers(file: Path) -> tuple[str, str]:
+    before, begin, rest = file.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in rest or END in before + after:
+        raise ValueError(f"{file} does not have the line {BEGIN} once, and once {END} behind it")
+    return before, after

@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from benchmarks import javascript
 from benchmarks.contenders import CONTENDERS, JAVASCRIPT
@@ -25,7 +26,7 @@ from benchmarks.report import Table, verdict_table
 from natsvc.sync import Request, add_service, connect
 from natsvc.testing import NatsServer
 
-__all__ = ["run", "table", "verdict"]
+__all__ = ["Scripts", "run"]
 
 _REFERENCE = "nats-py"
 _NATSVC = "natsvc.sync"
@@ -84,20 +85,48 @@ def _with_compiled_modules_in(directory: str) -> dict[str, str]:
     return {**environment, "PYTHONPYCACHEPREFIX": directory}
 
 
-def run(rounds: int) -> dict[str, list[float]]:
+@dataclass(slots=True)
+class Scripts:
+    """What came of it.
+
+    Attributes:
+        times: The seconds that each script took each time.
+        missing: Why others have none: what they need is not on this machine.
+        failed: Why others have none: they were answered wrongly, or not.
+    """
+
+    times: dict[str, list[float]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def verdict(self) -> Iterator[Verdict]:
+        """Yield how natsvc.sync stands beside what it has to reach, if both were measured."""
+        if _NATSVC in self.times and _REFERENCE in self.times:
+            ratio = statistics.median(self.times[_NATSVC]) / statistics.median(self.times[_REFERENCE])
+            yield Verdict(_NATSVC, _FLOOR, ratio)
+
+    def table(self) -> Table:
+        """Return the medians as a table."""
+        medians = {name: statistics.median(taken) for name, taken in self.times.items()}
+        reference = medians.get(_REFERENCE)
+        rows = [["script with", "wall time", ""]]
+        for name, median in medians.items():
+            rows.append([name, f"{median * 1e3:.1f} ms", "" if reference is None else f"{median / reference:.2f} x"])
+        rows += [[name, "missing", ""] for name in self.missing]
+        rows += [[name, "FAILED", ""] for name in self.failed]
+        remarks = [f"{name} is missing: {reason}." for name, reason in self.missing.items()]
+        remarks += [f"{name} has FAILED: {reason}" for name, reason in self.failed.items()]
+        return Table("A script that connects, asks once and ends", rows, remarks)
+
+
+def run(rounds: int) -> Scripts:
     """Let the scripts take turns.
 
     Args:
         rounds: How many each has.
-
-    Returns:
-        The seconds that each took each time.
-
-    Raises:
-        subprocess.CalledProcessError: A script was answered wrongly, or not.
     """
-    commands, _ = _commands()
-    times: dict[str, list[float]] = {name: [] for name in commands}
+    commands, missing = _commands()
+    scripts = Scripts(missing=missing)
     with (
         tempfile.TemporaryDirectory() as directory,
         NatsServer() as server,
@@ -110,47 +139,35 @@ def run(rounds: int) -> dict[str, list[float]]:
         def echo(request: Request) -> bytes:
             return request.data
 
-        for command in commands.values():
-            _measure(command, server.url, environment)  # Python compiles it all
-        for number in range(rounds):
-            print(f"scripts, round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+        for number in range(rounds + 1):
+            print(f"scripts, round {number} of {rounds}", file=sys.stderr, flush=True)
             for name, command in commands.items():
-                times[name].append(_measure(command, server.url, environment))
-    return times
-
-
-def table(times: Mapping[str, Sequence[float]]) -> Table:
-    """Return the medians as a table."""
-    medians = {name: statistics.median(taken) for name, taken in times.items()}
-    rows = [["script with", "wall time", ""]]
-    for name, median in medians.items():
-        rows.append([name, f"{median * 1e3:.1f} ms", f"{median / medians[_REFERENCE]:.2f} x"])
-    _, missing = _commands()
-    return Table(
-        "A script that connects, asks once and ends",
-        rows,
-        [f"{name}: not measured, {reason}" for name, reason in missing.items()],
-    )
-
-
-def verdict(times: Mapping[str, Sequence[float]]) -> Verdict:
-    """Return how natsvc.sync stands beside what it has to reach."""
-    return Verdict(_NATSVC, _FLOOR, statistics.median(times[_NATSVC]) / statistics.median(times[_REFERENCE]))
+                if name in scripts.failed:
+                    continue
+                try:
+                    taken = _measure(command, server.url, environment)
+                except subprocess.CalledProcessError as error:
+                    scripts.failed[name] = f"code {error.returncode}."
+                    scripts.times.pop(name, None)
+                    continue
+                if number > 0:  # in the first one, Python compiles it all
+                    scripts.times.setdefault(name, []).append(taken)
+    return scripts
 
 
 def main() -> int:
-    """Measure and report; the exit code is 1 if the floor is missed."""
+    """Measure and report; the exit code is 1 if the floor is missed, or a script fails."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.script", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rounds", type=int, default=20, help="turns of each script (default: %(default)s)")
     given = parser.parse_args()
     if given.rounds < 1:
         parser.error("--rounds must be greater than 0")
-    times = run(given.rounds)
-    reached = verdict(times)
-    print(table(times).text())
+    scripts = run(given.rounds)
+    reached = [*scripts.verdict()]
+    print(scripts.table().text())
     print()
-    print(verdict_table([reached]).text())
-    return 0 if reached.is_floor_reached else 1
+    print(verdict_table(reached).text())
+    return 1 if scripts.failed or not all(one.is_floor_reached for one in reached) else 0
 
 
 if __name__ == "__main__":

@@ -48,4 +48,5 @@ console.log(
     cpu: (used.user + used.system) / 1e6,
   }),
 );
-process.exit(0);
+process.stdin.destroy();
+await connection.close();
