@@ -46,7 +46,7 @@ def read_answers(received: bytes) -> tuple[list[Answer], bytes]:
     answers: list[Answer] = []
     begin = 0
     while (line_end := received.find(b"\r\n", begin)) >= 0:
-        verb, *arguments = received[begin:line_end].split()
+        verb, *arguments = received[begin:line_end].split() or [b""]
         if verb == b"PING":
             begin = line_end + 2
             continue

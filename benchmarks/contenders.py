@@ -19,6 +19,14 @@ _UVLOOP = "uvloop"
 _NEEDED = {"natsio": "natsio", "natsvc.anyio on trio": "trio", "bare trio": "trio"}
 """The package, beside those of natsvc itself, that a kind of service needs."""
 
+_LIMITS = {
+    "natsvc": "bare asyncio",
+    "natsvc.anyio on asyncio": "bare asyncio",
+    "natsvc.anyio on trio": "bare trio",
+    "natsvc.sync": "bare thread",
+}
+"""The bare echo in the same process model, for natsvc on connections of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Contender:
@@ -38,6 +46,12 @@ class Contender:
     def name(self) -> str:
         """What it is called in the tables."""
         return f"{self.kind}, {_UVLOOP}" if self.uvloop else self.kind
+
+    @property
+    def limit(self) -> str | None:
+        """The name of the limit that goes for natsvc here: the bare echo in the same process model."""
+        bare = _LIMITS.get(self.kind)
+        return None if bare is None else Contender(bare, uvloop=self.uvloop).name
 
     def missing(self) -> str | None:
         """Return why it can't take part here, or None if it can."""

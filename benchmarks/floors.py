@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from benchmarks.contenders import CONTENDERS, JAVASCRIPT, REFERENCE
-from benchmarks.metrics import Numbers, Part
+from benchmarks.metrics import CPU, RATE, Numbers, Part
 from benchmarks.results import Results
 
-__all__ = ["PARTS", "Floor", "Verdict", "verdicts"]
+__all__ = ["CONTESTANTS", "PARTS", "Floor", "Verdict", "verdicts"]
 
 PARTS = (Part.ECHO, Part.LATENCY, Part.WAIT)
 """What has to be measured for it."""
@@ -56,15 +56,12 @@ class Verdict:
         return self.ratio >= wanted if self.floor.more_is_better else self.ratio <= wanted
 
 
-_RATE = "echo_16_requests_per_second"
-
-
 def _rate(floor: float, aim: float) -> Floor:
-    return Floor("requests/s", floor, aim, _RATE, more_is_better=True)
+    return Floor("requests/s", floor, aim, RATE, more_is_better=True)
 
 
 def _cpu(floor: float, aim: float) -> Floor:
-    return Floor("CPU time", floor, aim, "echo_16_service_cpu_seconds")
+    return Floor("CPU time", floor, aim, CPU)
 
 
 def _latency(floor: float, aim: float) -> Floor:
@@ -82,7 +79,10 @@ _FLOORS = {
 }
 """Ratios to the reference."""
 
-_NEAR_JAVASCRIPT = Floor("requests/s, to JavaScript's", None, 0.8, _RATE, more_is_better=True)
+CONTESTANTS = (REFERENCE, *_FLOORS, JAVASCRIPT)
+"""Who has to take part for it."""
+
+_NEAR_JAVASCRIPT = Floor("requests/s, to JavaScript's", None, 0.8, RATE, more_is_better=True)
 """Ratio to JavaScript's, for the best front-ends."""
 
 _BEST = 2
@@ -113,7 +113,7 @@ def _best_front_ends(ratios: Mapping[str, Numbers]) -> list[tuple[str, float]]:
     best: dict[str, tuple[str, float]] = {}
     for contender, numbers in ratios.items():
         front_end = _FRONT_ENDS.get(CONTENDERS[contender].kind)
-        ratio = numbers.get(_RATE)
+        ratio = numbers.get(RATE)
         if front_end is not None and ratio is not None and (front_end not in best or ratio > best[front_end][1]):
             best[front_end] = contender, ratio
     return sorted(best.values(), key=lambda one: one[1], reverse=True)[:_BEST]

@@ -69,7 +69,8 @@ def _with_one_endpoint(
     contender: Contender, process: Running, server: NatsServer, parts: Collection[Part], seconds: float
 ) -> Iterator[tuple[str, float]]:
     if Part.ECHO in parts or Part.LATENCY in parts:
-        yield from _resident("rest", process)
+        if Part.ECHO in parts:
+            yield from _resident("rest", process)
         with Load(server.url, Traffic([ECHO])) as load:
             load.verify()
             load.throughput(_WARM_UP)

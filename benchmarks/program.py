@@ -15,7 +15,7 @@ from benchmarks.contenders import CONTENDERS, JAVASCRIPT, REFERENCE
 from benchmarks.floors import Verdict, verdicts
 from benchmarks.machine import Watch
 from benchmarks.metrics import Part
-from benchmarks.report import about, check_markers, metric_tables, verdict_table, write_between_markers
+from benchmarks.report import about, check_markers, limit_table, metric_tables, verdict_table, write_between_markers
 from benchmarks.results import Results, run
 
 __all__ = ["main"]
@@ -26,7 +26,9 @@ _SCRIPT_ROUNDS = 4
 """How many turns a script has for each round of the others: it is over in no time, and its times vary more."""
 
 
-def main(name: str, description: str, *, parts: Collection[Part], seconds: float) -> int:
+def main(
+    name: str, description: str, *, parts: Collection[Part], seconds: float, contenders: Collection[str] = CONTENDERS
+) -> int:
     """Measure and report.
 
     Args:
@@ -34,11 +36,12 @@ def main(name: str, description: str, *, parts: Collection[Part], seconds: float
         description: What it is for.
         parts: What it measures if the command line doesn't say it.
         seconds: The length of its longest measurement if the command line doesn't say it.
+        contenders: Who takes part if the command line doesn't say it.
 
     Returns:
         The exit code: 1 if a floor is missed, or a contender doesn't do what it should.
     """
-    given = _arguments(name, description, parts, seconds)
+    given = _arguments(name, description, parts, seconds, contenders)
     begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     watch = Watch()
     services = given.parts - {Part.SCRIPT}
@@ -48,6 +51,8 @@ def main(name: str, description: str, *, parts: Collection[Part], seconds: float
     reached = [*verdicts(results), *scripts.verdict()]
 
     tables = [*metric_tables(results)]
+    if (limits := limit_table(results)) is not None:
+        tables.append(limits)
     if Part.SCRIPT in given.parts:
         tables.append(scripts.table())
     if reached:
@@ -73,7 +78,10 @@ def main(name: str, description: str, *, parts: Collection[Part], seconds: float
     return 1 if results.failed or scripts.failed or not all(one.is_floor_reached for one in reached) else 0
 
 
-def _arguments(name: str, description: str, parts: Collection[Part], seconds: float) -> argparse.Namespace:
+def _arguments(
+    name: str, description: str, parts: Collection[Part], seconds: float, contenders: Collection[str]
+) -> argparse.Namespace:
+    default = "all" if contenders is CONTENDERS else ", ".join(map(repr, contenders))
     parser = argparse.ArgumentParser(prog=f"python -m {name}", description=description)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default: %(default)s)")
     parser.add_argument(
@@ -87,7 +95,7 @@ def _arguments(name: str, description: str, parts: Collection[Part], seconds: fl
         action="append",
         choices=CONTENDERS,
         metavar="CONTENDER",
-        help=f"who takes part; may be repeated (default: all of {', '.join(map(repr, CONTENDERS))})",
+        help=f"who takes part: {', '.join(map(repr, CONTENDERS))}; may be repeated (default: {default})",
     )
     parser.add_argument(
         "--measure",
@@ -115,7 +123,7 @@ def _arguments(name: str, description: str, parts: Collection[Part], seconds: fl
         except (OSError, ValueError) as error:
             parser.error(str(error))
     given.parts = frozenset(given.measure or parts)
-    given.contenders = [one for name, one in CONTENDERS.items() if given.only is None or name in given.only]
+    given.contenders = [one for name, one in CONTENDERS.items() if name in (given.only or contenders)]
     return given
 
 

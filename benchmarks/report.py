@@ -13,10 +13,10 @@ from pathlib import Path
 from benchmarks import javascript
 from benchmarks.contenders import CONTENDERS, JAVASCRIPT, REFERENCE
 from benchmarks.floors import Verdict
-from benchmarks.metrics import TABLES, MetricTable, Numbers
+from benchmarks.metrics import CPU, RATE, TABLES, MetricTable, Numbers
 from benchmarks.results import Results
 
-__all__ = ["Table", "about", "check_markers", "metric_tables", "verdict_table", "write_between_markers"]
+__all__ = ["Table", "about", "check_markers", "limit_table", "metric_tables", "verdict_table", "write_between_markers"]
 
 BEGIN = "<!-- results: begin -->"
 END = "<!-- results: end -->"
@@ -84,6 +84,17 @@ def _metric_table(
             row.append(shown if ratio is None else f"{shown} ({_ratio(ratio)})")
         rows.append(row)
     return Table(table.title, rows)
+
+
+def limit_table(results: Results) -> Table | None:
+    """Return how far natsvc is from the limit in the same process model; None if that was not measured."""
+    rows = [["contender", "limit", "requests/s", "CPU time"]]
+    for name in results.turns:
+        limit = CONTENDERS[name].limit
+        ratios = results.ratios_to(limit).get(name, {}) if limit is not None else {}
+        if limit is not None and RATE in ratios:
+            rows.append([name, limit, _ratio(ratios[RATE]), _ratio(ratios[CPU]) if CPU in ratios else NOT_MEASURED])
+    return Table("Beside a bare echo in the same process model, 16 B", rows) if len(rows) > 1 else None
 
 
 def verdict_table(verdicts: Iterable[Verdict]) -> Table:

@@ -24,7 +24,6 @@ class MissingNodeError(Exception):
     """Node, npm, or the library that npm should install, is not there."""
 
 
-@functools.cache
 def installation() -> Path:
     """Return the directory with the library and the programs; install what isn't there yet.
 
@@ -33,9 +32,17 @@ def installation() -> Path:
     Raises:
         MissingNodeError: Node or npm is not there, or npm can't install the library.
     """
+    found = _attempt()
+    if isinstance(found, str):
+        raise MissingNodeError(found)
+    return found
+
+
+@functools.cache  # also what is missing: npm takes its time to find out that there is no network
+def _attempt() -> Path | str:
     for command in ("node", "npm"):
         if shutil.which(command) is None:
-            raise MissingNodeError(f"the command {command} is not on this machine")
+            return f"the command {command} is not on this machine"
     needed = (_SOURCE / "package.json").read_bytes()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "natsvc-benchmarks")
     directory = cache / hashlib.sha256(needed).hexdigest()[:16]
@@ -44,18 +51,21 @@ def installation() -> Path:
     for file in [_SOURCE / "package.json", *_SOURCE.glob("*.mjs")]:
         shutil.copy(file, directory)
     if not done.exists():
-        _install(directory)
+        if (reason := _install(directory)) is not None:
+            return reason
         done.touch()
     return directory
 
 
-def _install(directory: Path) -> None:
+def _install(directory: Path) -> str | None:
+    """Have npm install the library; return why it can't."""
     npm = shutil.which("npm") or "npm"
     options = ["--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--loglevel=error"]
     run = subprocess.run([npm, "install", *options], cwd=directory, capture_output=True, encoding="utf-8", check=False)
-    if run.returncode != 0:
-        reason = (run.stderr.strip() or run.stdout.strip() or f"code {run.returncode}").splitlines()[0]
-        raise MissingNodeError(f"npm install has failed: {reason}")
+    if run.returncode == 0:
+        return None
+    reason = (run.stderr.strip() or run.stdout.strip() or f"code {run.returncode}").splitlines()[0]
+    return f"npm install has failed: {reason}"
 
 
 def versions() -> str:

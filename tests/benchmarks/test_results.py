@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.floors import verdicts
-from benchmarks.report import BEGIN, END, metric_tables, verdict_table, write_between_markers
+from benchmarks.metrics import RATE
+from benchmarks.report import BEGIN, END, limit_table, metric_tables, verdict_table, write_between_markers
 from benchmarks.results import Results
 
-RATE = "echo_16_requests_per_second"
 LATENCY = "latency_median_seconds"
 
 
@@ -42,6 +42,17 @@ def test_the_best_of_each_front_end_stand_beside_javascript() -> None:
         ("natsvc, uvloop", 0.9, True, True),
         ("natsvc.sync", 0.75, True, False),
     ]
+
+
+def test_natsvc_stands_beside_the_bare_echo_in_the_same_process_model() -> None:
+    turns = {"natsvc": 50, "natsvc, uvloop": 60, "natsvc.sync": 30, "bare asyncio": 100, "bare asyncio, uvloop": 120}
+    table = limit_table(Results({name: [{RATE: float(rate)}] for name, rate in turns.items()}))
+    assert table is not None
+    assert [*table.rows][1:] == [
+        ["natsvc", "bare asyncio", "0.50 x", "-"],
+        ["natsvc, uvloop", "bare asyncio, uvloop", "0.50 x", "-"],
+    ]
+    assert limit_table(results(nats_micro=[100], natsvc=[150])) is None
 
 
 def test_who_is_missing_or_has_failed_has_a_row() -> None:
