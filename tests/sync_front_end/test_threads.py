@@ -141,6 +141,26 @@ def test_handlers_that_wait_run_side_by_side_in_as_many_threads_and_no_more(nc: 
     assert len(names) == 5
 
 
+def test_handlers_that_begin_to_wait_after_many_quick_ones_run_side_by_side_all_the_same(
+    nc: Connection, caller: Connection
+) -> None:
+    together = threading.Barrier(5)
+    with add_service(nc, name="sudden", max_workers=5) as service:
+
+        @service.endpoint("sudden-e")
+        def meet(request: Request) -> bytes:
+            if request.data == b"meet":
+                together.wait(LIMIT)
+            return request.data
+
+        subscription = caller.subscribe("sudden-answers")
+        data = ([b"quick"] * 50 + [b"meet"] * 5) * 5
+        for one in data:
+            caller.publish("sudden-e", one, reply="sudden-answers")
+        answers = sorted(subscription.receive(LIMIT).data for _ in data)
+    assert answers == sorted(data)
+
+
 def test_threads_are_started_on_demand_and_end_with_the_service(nc: Connection, caller: Connection) -> None:
     def threads() -> int:
         return sum(thread.name.startswith("natsvc-demanding-e") for thread in threading.enumerate())

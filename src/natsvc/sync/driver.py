@@ -113,7 +113,7 @@ class Driver:
         self._is_room_awaited = False
         self._gone = threading.Condition(self.lock)
         self._closing: set[Transport] = set()
-        self._left: queue.SimpleQueue[tuple[Transport, bool] | None] | None = None
+        self._soon: queue.SimpleQueue[Callable[[], object] | None] | None = None
         _drivers.add(self)
         _all_callbacks.add(self.callbacks)
 
@@ -225,7 +225,7 @@ class Driver:
             with self.lock:
                 taken = self._transport
                 if taken is not None and taken.has_writer and taken.right is right and not taken.is_broken:
-                    self._leave(taken, with_the_right=True)
+                    self._leave(taken)
             raise
 
     def write_now(self) -> None:
@@ -259,14 +259,14 @@ class Driver:
                 transport.load(data)
                 if not transport.send():
                     break
-            self._leave(transport, with_the_right=True)
+            self._leave(transport)
         except OSError as error:
             self._broke(transport, error)
         except BaseException:  # Ctrl-C
             if transport.is_loading:  # something has been taken, and may be lost: nothing must follow it
                 self._broke(transport, ConnectionAbortedError("a write was interrupted"))
             elif transport.has_writer:
-                self._leave(transport, with_the_right=True)
+                self._leave(transport)
             raise
 
     def write_soon(self) -> bool:
@@ -282,8 +282,31 @@ class Driver:
         if not self.is_write_due:
             transport = self._transport
             if transport is not None and not transport.has_writer and self.state.has_outgoing:
-                self.is_write_due = True
-                self._leave(transport, with_the_right=False)
+                self.is_write_due = self.do_soon(self._write_what_is_due)
+                return self.is_write_due
+        return True
+
+    def do_soon(self, call: Callable[[], object]) -> bool:
+        """With the lock held, have something called without it, by a thread that does nothing else.
+
+        Where the calling thread goes on without waiting for anything, that is later, for then the other one gets no
+        turn.
+
+        Returns:
+            Whether there is such a thread; there is none if the system gives no more threads.
+        """
+        if self._soon is None:
+            import queue  # it takes its time to be loaded, and few connections ever come here
+
+            soon = queue.SimpleQueue[Callable[[], object] | None]()
+            try:
+                threading.Thread(target=self._do_what_is_left, args=(soon,), name="natsvc-writer", daemon=True).start()
+            except RuntimeError:
+                return False
+            self._soon = soon
+        self._soon.put(call)
+        if self.state.is_closed:
+            self._soon.put(None)
         return True
 
     def _take(self, transport: Transport) -> bytes | None:
@@ -312,42 +335,33 @@ class Driver:
             self._is_away(transport)
         return None
 
-    def _leave(self, transport: Transport, *, with_the_right: bool) -> None:
-        """Leave it to the thread that may wait for room."""
+    def _leave(self, transport: Transport) -> None:
+        """Leave it, with the right to write, to the thread that may wait for room."""
         with self.lock:
             transport.right = None
-            if self._left is None:
-                import queue  # it takes its time to be loaded, and few connections ever come here
+            if not self.do_soon(functools.partial(self._write_what_is_left, transport)):
+                self._broke(
+                    transport, ConnectionAbortedError("there is no thread that can wait for room in the socket")
+                )
 
-                left = queue.SimpleQueue[tuple[Transport, bool] | None]()
-                try:
-                    threading.Thread(
-                        target=self._write_what_is_left, args=(left,), name="natsvc-writer", daemon=True
-                    ).start()
-                except RuntimeError as error:  # the system gives no more threads
-                    self._broke(transport, ConnectionAbortedError(f"nobody can wait for room in the socket: {error}"))
-                    return
-                self._left = left
-            self._left.put((transport, with_the_right))
-            if self.state.is_closed:
-                self._left.put(None)
-
-    def _write_what_is_left(self, left: queue.SimpleQueue[tuple[Transport, bool] | None]) -> None:
+    def _do_what_is_left(self, soon: queue.SimpleQueue[Callable[[], object] | None]) -> None:
         while True:
-            one = left.get()
-            if one is None:
-                with self.lock:
-                    if left.empty():
-                        self._left = None
-                        return
+            call = soon.get()
+            if call is not None:
+                call()
                 continue
-            transport, has_the_right = one
-            if has_the_right:
-                transport.wait_for_room(_CLOSE_LIMIT)
-                self.finish_write(transport)
-            else:
-                self.is_write_due = False
-                self.write()
+            with self.lock:
+                if soon.empty():
+                    self._soon = None
+                    return
+
+    def _write_what_is_left(self, transport: Transport) -> None:
+        transport.wait_for_room(_CLOSE_LIMIT)
+        self.finish_write(transport)
+
+    def _write_what_is_due(self) -> None:
+        self.is_write_due = False
+        self.write()
 
     def _broke(self, transport: Transport, error: OSError) -> None:
         """Nothing more can be sent; the reader may still find the server's reason for it."""
@@ -413,8 +427,8 @@ class Driver:
                     listener.connection_closed(error or self.state.closed_error())
                 self.callbacks.close()
                 self.alarms.close()
-                if self._left is not None:
-                    self._left.put(None)
+                if self._soon is not None:
+                    self._soon.put(None)
 
     def _start_tls(self, transport: Transport, server_name: str) -> None:
         from natsvc.sync.tls import Tls  # nobody else needs ssl, and it takes its time to be loaded

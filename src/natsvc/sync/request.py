@@ -42,7 +42,7 @@ class Request(BaseRequest):
             reply = self._answer(data, headers)
             if reply is not None:
                 self._send(driver, reply)
-            if workers.writes_together and (driver.is_write_due or driver.write_soon()):
+            if workers.writes_together and (workers.is_watched or driver.is_write_due or driver.write_soon()):
                 return
         finally:
             lock.release()
