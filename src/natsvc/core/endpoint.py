@@ -17,11 +17,11 @@ from natsvc.core.models import EndpointInfo, EndpointStats
 from natsvc.core.replies import Reply, encode_result, printable_error
 from natsvc.core.request import BaseRequest, RequestState
 from natsvc.errors import NoReplyError, RequestTimeoutError, ServiceError
+from natsvc.message import Delivery, Message
 
 if TYPE_CHECKING:
     from natsvc.core.scope import Endpoint
     from natsvc.core.service import ServiceState
-    from natsvc.message import Delivery
 
 __all__ = ["EndpointState"]
 
@@ -111,7 +111,7 @@ class EndpointState:
             if self.timeout:
                 self._time(request, now)
             return request
-        request._size = size = request._own_message().size
+        request._size = size = (message if isinstance(message, Message) else request._own_message()).size
         endpoint = self.endpoint
         if self.timed:
             self.expire(now)  # what is overdue holds no place, however late the timer is
