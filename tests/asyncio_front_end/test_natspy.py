@@ -242,6 +242,7 @@ async def test_more_than_the_buffer_holds_while_disconnected_is_a_typed_error(
 
 
 async def test_any_other_error_of_nats_py_is_a_natsvc_error(nc: Client, link: NatsPyLink) -> None:
+    link._has_outbox = False
     with pytest.raises(NatsvcError) as caught:
         await publish(link, ("", b"x", Headers({"a": "1"}), b""))
     assert isinstance(caught.value.__cause__, nats.errors.Error)

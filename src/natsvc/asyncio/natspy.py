@@ -167,11 +167,12 @@ class NatsPyLink:
     def publish(self, reply: Reply) -> Awaitable[None] | None:
         """Publish; while nats-py has more to write than it should hold, return something to wait for."""
         nc: Any = self._nc
-        subject, data, headers, _ = reply
-        assert isinstance(subject, str)  # noqa: S101  # as nats-py has them all
-        if headers is not None or not self._has_outbox or nc._status != Client.CONNECTED:
+        subject, data, _, block = reply
+        # What headers other than in ASCII come to is for nats-py to say.
+        if not self._has_outbox or nc._status != Client.CONNECTED or not block.isascii():
             return self._publish(reply)
-        command = commands.publish(subject, data)
+        assert isinstance(subject, str)  # noqa: S101  # as nats-py has them all
+        command = commands.publish(subject, data, "", block)
         size = nc._pending_data_size + len(command)
         if size > nc._max_pending_size:
             return self._publish(reply)
