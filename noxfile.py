@@ -25,11 +25,14 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 NEWEST_PYTHON = "3.15"
 """The last version to look for: one that is newer than what pyproject.toml names is tested where it is installed."""
 
-AT_ONCE = ("-n", str(2 * (os.cpu_count() or 1)))
+AT_ONCE = ("-n", str(3 * (os.cpu_count() or 1)))
 """So many tests run side by side: for more than half of their time they wait for a server or a process."""
 
 OLDEST_SUITES = ("behaviour", "cli", "connection", "anyio_front_end", "asyncio_front_end", "sync_front_end")
 """What depends on the versions of dependencies and of nats-server."""
+
+ENDS_ONLY = ("core", "testing", "wire")
+"""What the oldest and the newest Python show for those in between: it depends on no event loop and little else."""
 
 STATE_MACHINE_COVERAGE = 95
 """Percent of the lines and branches of `natsvc.core`, and of `natsvc.wire`, that the tests must run."""
@@ -143,22 +146,23 @@ def oldest(session: nox.Session) -> None:
     """Test with the oldest Python that is there, and the oldest dependencies and nats-server that are supported."""
     session.install(*group("test"), *oldest_dependencies())
     suites = [f"tests/{suite}" for suite in OLDEST_SUITES]
-    session.run("python", "-m", "pytest", *(session.posargs or [*AT_ONCE, *suites]))
+    # The demo is what the command does elsewhere, once more and in full.
+    session.run("python", "-m", "pytest", *(session.posargs or [*AT_ONCE, "--ignore=tests/cli/test_demo.py", *suites]))
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests: with the newest Python all, and demand that they reach the state machines.
 
-    The others leave out what is about other programs, Node, the command and the benchmarks; and the oldest one what
-    `oldest` runs with it.
+    The others leave out what is about other programs, Node and the command, and the benchmarks; the oldest one what
+    `oldest` runs with it, and those in between what the oldest and the newest agree on.
     """
     session.install(*group("test"))
     if session.posargs:
         session.run("python", "-m", "pytest", *session.posargs)
         session.log("some of the tests only: no demand on coverage")
     elif session.python != PYTHONS[-1]:
-        left_out = ["benchmarks", "javascript", "cli", *(OLDEST_SUITES if session.python == PYTHONS[0] else ())]
+        left_out = ["benchmarks", "javascript", "cli", *(OLDEST_SUITES if session.python == PYTHONS[0] else ENDS_ONLY)]
         session.run("python", "-m", "pytest", *AT_ONCE, *(f"--ignore=tests/{suite}" for suite in left_out))
     else:
         session.env["COVERAGE_FILE"] = f".coverage.{session.name}"
