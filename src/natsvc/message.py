@@ -12,7 +12,7 @@ from natsvc.headers import STATUS_HEADER, Headers
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Data", "Delivery", "Message", "encode_data"]
+__all__ = ["Data", "Delivery", "Message", "encode_data", "reply_as_it_came"]
 
 Data: TypeAlias = bytes | bytearray | memoryview | str | None
 """What a message's body may be given as; text is sent as UTF-8, None is an empty body."""
@@ -121,6 +121,11 @@ class Message:
     def __repr__(self) -> str:
         reply = f", reply={self.reply!r}" if self.reply else ""
         return f"<Message subject={self.subject!r}{reply}, {self.size} bytes>"
+
+
+def reply_as_it_came(delivery: Delivery) -> str | bytes:
+    """Return the subject that answers go to, in bytes if it came so: what the server has let through, it takes back."""
+    return delivery._reply if isinstance(delivery, Message) else delivery.reply
 
 
 def encode_data(data: Data) -> bytes:

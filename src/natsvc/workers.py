@@ -42,8 +42,9 @@ class Workers:
             if self._idle:
                 self._idle -= 1
             else:
+                name = f"{self._name}-{self._threads + 1}"
+                threading.Thread(target=self._work, name=name, daemon=True).start()
                 self._threads += 1
-                threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
         self._jobs.put(job)
 
     def close(self) -> None:

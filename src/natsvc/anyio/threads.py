@@ -42,9 +42,9 @@ class Threads:
     async def call(self, workers: Workers, request: BaseRequest, function: Callable[[], Any]) -> Any:
         """Call a function in a thread, in a copy of the current context; return what it comes to."""
         outcome = Outcome[tuple[object, BaseException | None]]()
-        request._endpoint.hold(request)
         call = functools.partial(contextvars.copy_context().run, function)
         workers.submit(functools.partial(self._run, call, functools.partial(self._returned, request, outcome)))
+        request._endpoint.hold(request)  # only now: there may be no thread to be had
         result, error = await outcome.wait()
         if error is not None:
             raise error

@@ -41,10 +41,10 @@ class Threads:
     async def call(self, workers: Workers, request: BaseRequest, function: Callable[[], Any]) -> Any:
         """Call a function in a thread, in a copy of the current context; return what it comes to."""
         outcome: asyncio.Future[Any] = self._loop.create_future()
-        request._endpoint.hold(request)
         outcome.add_done_callback(functools.partial(self._returned, request))
         call = functools.partial(contextvars.copy_context().run, function)
         workers.submit(functools.partial(_call, call, outcome, self._loop))
+        request._endpoint.hold(request)  # only now: there may be no thread to be had
         await asyncio.wait([outcome])
         return outcome.result()
 

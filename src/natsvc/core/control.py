@@ -15,6 +15,7 @@ from natsvc.core.handlers import error_leaf
 from natsvc.core.request import RequestState
 from natsvc.core.scope import Endpoint
 from natsvc.core.subjects import ServiceVerb, control_subject
+from natsvc.message import reply_as_it_came
 
 if TYPE_CHECKING:
     from natsvc.core.config import Handler
@@ -72,7 +73,7 @@ class ControlState(EndpointState):
             return None
         if self.has_handler:
             return super().receive(message, now)
-        self._send_built_in(message.reply)
+        self._send_built_in(reply_as_it_came(message))
         return None
 
     def _outcome(self, request: BaseRequest, result: object, error: BaseException | None) -> Reply | None:
@@ -84,14 +85,14 @@ class ControlState(EndpointState):
             else:
                 return None
         self._note_failure(request, error_leaf(error))
-        return None if request._answered else self.service.control_reply(self.verb, request._message.reply)
+        return None if request._answered else self.service.control_reply(self.verb, reply_as_it_came(request._message))
 
     def _settle(self, request: BaseRequest, code: int, description: str, *, answer: bool = True) -> None:
         if answer and not request._answered:
-            self._send_built_in(request._message.reply)
+            self._send_built_in(reply_as_it_came(request._message))
         request._state = RequestState.FINISHED
 
-    def _send_built_in(self, reply_to: str) -> None:
+    def _send_built_in(self, reply_to: str | bytes) -> None:
         reply = self.service.control_reply(self.verb, reply_to)
         if reply is not None:
             self.service.effects.append(Publish(reply))

@@ -17,7 +17,7 @@ from natsvc.core.models import EndpointInfo, EndpointStats
 from natsvc.core.replies import Reply, encode_result, printable_error
 from natsvc.core.request import BaseRequest, RequestState
 from natsvc.errors import NoReplyError, RequestTimeoutError, ServiceError
-from natsvc.message import Delivery, Message
+from natsvc.message import Delivery, Message, reply_as_it_came
 
 if TYPE_CHECKING:
     from natsvc.core.scope import Endpoint
@@ -47,7 +47,7 @@ class EndpointState:
 
     Attributes:
         binding: What the front-end wants to find again from a request; not used here.
-        active: The requests whose handlers run: they hold the slots.
+        active: The requests whose handlers run, or for which threads still work: they hold the slots.
         waiting: The requests that wait for a slot, oldest first.
         timed: The requests with a deadline that are not over, oldest first: for all have the same timeout.
     """
@@ -254,7 +254,7 @@ class EndpointState:
         self.service.wake_by(request._deadline)
 
     def _free_slot(self, request: BaseRequest, now: int) -> BaseRequest | None:
-        """Free the slot of a request whose work has ended; return the request that gets it."""
+        """Free the slot of a request whose work has ended, unless it is held; return the request that gets it."""
         if request._held:
             request._is_over = True
             return None
@@ -312,7 +312,7 @@ class EndpointState:
         self._count(request)
 
     def _answer_for(self, request: BaseRequest, code: int, description: str) -> None:
-        reply = self.service.error_reply(request._message.reply, code, description)
+        reply = self.service.error_reply(reply_as_it_came(request._message), code, description)
         if reply is not None:
             self.service.effects.append(Publish(reply))
 
@@ -327,7 +327,7 @@ class EndpointState:
                 return request._answer_error(leaf.code, leaf.description, leaf.data, leaf.headers)
         except Exception as refused:  # noqa: BLE001  # whatever it is, the caller gets a 500
             error = refused
-        reply_to = request._message.reply
+        reply_to = reply_as_it_came(request._message)
         if error is None or (not reply_to and isinstance(error_leaf(error), NoReplyError)):
             return None  # noted when it was raised
         reply = self.service.error_reply(reply_to, *self._note_failure(request, error))

@@ -4,6 +4,7 @@ Every front-end's Request is a BaseRequest with methods of its own world to resp
 decided here: `answer` and `answer_error` give the reply to publish, or say why there is none.
 
     WAITING -> RUNNING -> ENDED -> FINISHED     the handler ran to its end, its last reply is out
+          \         \-> FINISHED               the same, in one step: it left nothing to be sent
           \         \-> CUT OFF               answered with 504 or 503 in the handler's place
            \-> FINISHED                        answered with 504 or 503, never run
 """

@@ -394,7 +394,7 @@ class ServiceState:
 
     # For endpoints and control verbs
 
-    def control_reply(self, verb: ServiceVerb, reply_to: str) -> Reply | None:
+    def control_reply(self, verb: ServiceVerb, reply_to: str | bytes) -> Reply | None:
         """Return the built-in answer to a verb; an error reply if it is too large."""
         answer = self._answers.get(verb)
         if answer is None:
@@ -410,7 +410,7 @@ class ServiceState:
             self.report(error, None)
             return self.error_reply(reply_to, 500, "Internal Server Error")
 
-    def error_reply(self, reply_to: str, code: str | int, description: str) -> Reply | None:
+    def error_reply(self, reply_to: str | bytes, code: str | int, description: str) -> Reply | None:
         """Return an error reply of natsvc's own; None if there is nowhere to send it, or no room for it."""
         if not reply_to:
             return None

@@ -16,6 +16,7 @@ import contextvars
 import functools
 import os
 import random
+import sys
 import threading
 import time
 import weakref
@@ -79,6 +80,46 @@ class Listener:
         self.has_drained = has_drained
 
 
+class _Attendant:
+    """A thread that does what it is given, in its turn; it is started on demand.
+
+    Its methods are for threads that hold the connection's lock.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._calls: queue.SimpleQueue[Callable[[], object] | None] | None = None
+
+    def take(self, call: Callable[[], object]) -> bool:
+        """Have this done; return whether there is a thread that will: the system may give no more."""
+        if self._calls is None:
+            import queue  # it takes its time to be loaded, and few connections ever come here
+
+            calls = queue.SimpleQueue[Callable[[], object] | None]()
+            try:
+                threading.Thread(target=_do, args=(calls,), name=self._name, daemon=True).start()
+            except RuntimeError:
+                return False
+            self._calls = calls
+        self._calls.put(call)
+        return True
+
+    def close(self) -> None:
+        """Have the thread end when it has done what it was given."""
+        calls, self._calls = self._calls, None
+        if calls is not None:
+            calls.put(None)
+
+
+def _do(calls: queue.SimpleQueue[Callable[[], object] | None]) -> None:
+    while (call := calls.get()) is not None:
+        try:
+            call()
+        except Exception:  # noqa: BLE001  # whatever it is, others rely on this thread
+            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
+        del call  # or it would live on, with all it holds, until the next one comes
+
+
 class Driver:
     """Runs one connection.
 
@@ -113,7 +154,8 @@ class Driver:
         self._is_room_awaited = False
         self._gone = threading.Condition(self.lock)
         self._closing: set[Transport] = set()
-        self._soon: queue.SimpleQueue[Callable[[], object] | None] | None = None
+        self._writer = _Attendant("natsvc-writer")  # waits for room in the socket
+        self._attendant = _Attendant("natsvc-attendant")  # waits for nothing but its turn
         _drivers.add(self)
         _all_callbacks.add(self.callbacks)
 
@@ -287,27 +329,20 @@ class Driver:
         return True
 
     def do_soon(self, call: Callable[[], object]) -> bool:
-        """With the lock held, have something called without it, by a thread that does nothing else.
+        """With the lock held, have something called without it, by a thread that waits for nothing but its turn.
 
-        Where the calling thread goes on without waiting for anything, that is later, for then the other one gets no
-        turn.
+        As long as the calling thread goes on without waiting, the other one gets none. What is called must not wait.
 
         Returns:
             Whether there is such a thread; there is none if the system gives no more threads.
         """
-        if self._soon is None:
-            import queue  # it takes its time to be loaded, and few connections ever come here
+        return self._have_done(self._attendant, call)
 
-            soon = queue.SimpleQueue[Callable[[], object] | None]()
-            try:
-                threading.Thread(target=self._do_what_is_left, args=(soon,), name="natsvc-writer", daemon=True).start()
-            except RuntimeError:
-                return False
-            self._soon = soon
-        self._soon.put(call)
+    def _have_done(self, attendant: _Attendant, call: Callable[[], object]) -> bool:
+        is_taken = attendant.take(call)
         if self.state.is_closed:
-            self._soon.put(None)
-        return True
+            attendant.close()
+        return is_taken
 
     def _take(self, transport: Transport) -> bytes | None:
         """With the lock held, return what to load; None, and the right to write is given back, if nothing is left."""
@@ -339,21 +374,10 @@ class Driver:
         """Leave it, with the right to write, to the thread that may wait for room."""
         with self.lock:
             transport.right = None
-            if not self.do_soon(functools.partial(self._write_what_is_left, transport)):
+            if not self._have_done(self._writer, functools.partial(self._write_what_is_left, transport)):
                 self._broke(
                     transport, ConnectionAbortedError("there is no thread that can wait for room in the socket")
                 )
-
-    def _do_what_is_left(self, soon: queue.SimpleQueue[Callable[[], object] | None]) -> None:
-        while True:
-            call = soon.get()
-            if call is not None:
-                call()
-                continue
-            with self.lock:
-                if soon.empty():
-                    self._soon = None
-                    return
 
     def _write_what_is_left(self, transport: Transport) -> None:
         transport.wait_for_room(_CLOSE_LIMIT)
@@ -427,8 +451,8 @@ class Driver:
                     listener.connection_closed(error or self.state.closed_error())
                 self.callbacks.close()
                 self.alarms.close()
-                if self._soon is not None:
-                    self._soon.put(None)
+                self._writer.close()
+                self._attendant.close()
 
     def _start_tls(self, transport: Transport, server_name: str) -> None:
         from natsvc.sync.tls import Tls  # nobody else needs ssl, and it takes its time to be loaded

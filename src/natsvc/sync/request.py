@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from natsvc.core import BaseRequest, Data, Reply, ReplyHeaders, encode_json
+from natsvc.sync.driver import HIGH_WATER
 
 if TYPE_CHECKING:
     from natsvc.sync.driver import Driver
@@ -40,9 +41,12 @@ class Request(BaseRequest):
         lock.acquire()  # and not `with`, which takes three times as long
         try:
             reply = self._answer(data, headers)
-            if reply is not None:
-                self._send(driver, reply)
-            if workers.writes_together and (workers.is_watched or driver.is_write_due or driver.write_soon()):
+            waiting = 0 if reply is None else self._send(driver, reply)
+            if (
+                workers.writes_together
+                and waiting < HIGH_WATER
+                and (workers.is_watched or driver.is_write_due or driver.write_soon())
+            ):
                 return
         finally:
             lock.release()
@@ -80,10 +84,11 @@ class Request(BaseRequest):
                 self._send(driver, reply)
         driver.write_now()
 
-    def _send(self, driver: Driver, reply: Reply) -> None:
+    def _send(self, driver: Driver, reply: Reply) -> int:
+        """Return how many bytes wait to be written."""
         subject, data, _, block = reply
         try:
-            driver.state.send(subject, data, "", block)
+            return driver.state.send(subject, data, "", block)
         except BaseException:
             self._take_back()
             raise

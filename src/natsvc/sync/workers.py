@@ -50,7 +50,8 @@ class Workers:
 
     Attributes:
         driver: The connection's driver.
-        writes_together: Whether a reply may be left to be written with those that follow at once.
+        writes_together: Whether a reply may be left to be written with those that follow at once. It is of the handler
+            that began last, and of no consequence for others: somebody writes in either case.
         is_watched: Whether another thread will see to it, as soon as it gets its turn, that no request waits for a
             handler that waits, and that what has been sent is written.
     """
@@ -127,6 +128,8 @@ class Workers:
             self.is_watched = False
             if self._ready and not self._is_waking and self._handling == self._threads - len(self._idle):
                 self._wake()
+            if self._state.service.effects:
+                self._perform()
         self.driver.write()
 
     def _work(self) -> None:
@@ -155,6 +158,8 @@ class Workers:
                     self.writes_together = bool(ready) and self._is_quick
                     if ready and not self._is_waking and not self.is_watched:
                         self._call()
+                        if service.effects:
+                            self._perform()
                     request._started = now
                     result: object = None
                     error: BaseException | None = None
@@ -196,12 +201,16 @@ class Workers:
                 to_write = driver.begin_write()
                 is_full = driver.is_full
                 if to_write is not None or is_full:
+                    if is_full:
+                        self._handling += 1  # for it comes back as late as from a handler
                     lock.release()
                     if to_write is not None:
                         driver.finish_write(to_write)
                     if is_full:
                         driver.room()
                     lock.acquire()
+                    if is_full:
+                        self._handling -= 1
             self._threads -= 1
             self.close()
 

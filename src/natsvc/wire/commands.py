@@ -47,7 +47,7 @@ _SEPARATING = bytes((*range(0x21), 0x7F))
 SEPARATORS: Final = frozenset(map(chr, _SEPARATING))
 """Blanks and control characters: no argument may hold one."""
 
-_SURELY_SHORT = MAX_CONTROL_LINE - 32
+_SHORT_ENOUGH = MAX_CONTROL_LINE - 32
 """Subjects of so many bytes leave room in a command line for whatever number stands behind them."""
 
 
@@ -109,7 +109,7 @@ def answer(reply: bytes, data: bytes, block: bytes = b"") -> bytes:
         arguments = b"%b %d %d" % (reply, len(block), len(block) + len(data))
         _check_length(arguments)
         return b"".join((b"HPUB ", arguments, b"\r\n", block, data, b"\r\n"))
-    if len(reply) > _SURELY_SHORT:
+    if len(reply) > _SHORT_ENOUGH:
         _check_length(b"%b %d" % (reply, len(data)))
     return b"PUB %b %d\r\n%b\r\n" % (reply, len(data), data)
 
