@@ -16,7 +16,16 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from natsvc.anyio import OutboundBufferError, Request, Service, ServiceClient, ServiceError, add_service, connect
+from natsvc.anyio import (
+    BlockingRequest,
+    OutboundBufferError,
+    Request,
+    Service,
+    ServiceClient,
+    ServiceError,
+    add_service,
+    connect,
+)
 from natsvc.anyio.sockets import Socket
 from natsvc.testing import NatsServer
 from tests.anyio_front_end.conftest import Run
@@ -322,6 +331,29 @@ def test_a_handler_that_responds_without_an_end_lets_other_tasks_have_their_turn
             with anyio.fail_after(LIMIT):
                 assert (await nc.request("endless-e", timeout=LIMIT)).data == b"x" * 1024
                 is_over[0] = True
+
+    run(main)
+
+
+def test_a_blocking_handler_that_finds_no_thread_is_a_500_and_keeps_no_slot(
+    server: NatsServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def echo(request: BlockingRequest) -> bytes:
+        return request.data
+
+    async def main() -> None:
+        async with connect(server.url) as nc, add_service(nc, name="threadless") as service:
+            await service.add_endpoint("threadless-e", handler=echo, max_workers=1)
+            with monkeypatch.context() as patched:
+
+                def refuse(thread: threading.Thread) -> None:
+                    raise RuntimeError("can't start new thread")
+
+                patched.setattr(threading.Thread, "start", refuse)
+                with pytest.raises(ServiceError) as caught:
+                    await ServiceClient(nc).request("threadless-e", timeout=LIMIT)
+            assert caught.value.code == "500"
+            assert (await nc.request("threadless-e", b"again", timeout=LIMIT)).data == b"again"
 
     run(main)
 

@@ -520,3 +520,23 @@ async def test_what_stats_find_wrong_with_endpoint_data_is_logged_and_told_at_on
         service.stats()
         assert [type(error) for error in told] == [KeyError]
         assert caplog.messages == ["service 'no-data': no data for endpoint 'no-data-e'"]
+
+
+async def test_a_blocking_handler_that_finds_no_thread_is_a_500_and_keeps_no_slot(
+    nc: Client, caller: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def echo(request: BlockingRequest) -> bytes:
+        return request.data
+
+    async with add_service(nc, name="threadless") as service:
+        await service.add_endpoint("threadless-e", handler=echo, max_workers=1)
+        with monkeypatch.context() as patched:
+
+            def refuse(thread: threading.Thread) -> None:
+                raise RuntimeError("can't start new thread")
+
+            patched.setattr(threading.Thread, "start", refuse)
+            refused = await caller.request("threadless-e", b"", timeout=30)
+        assert refused.headers is not None
+        assert refused.headers["Nats-Service-Error-Code"] == "500"
+        assert (await caller.request("threadless-e", b"again", timeout=30)).data == b"again"

@@ -83,6 +83,34 @@ def test_the_slot_stays_taken_until_the_last_thread_that_works_for_the_request_h
     assert counts(work) == (1, 1)
 
 
+def test_whatever_is_answered_goes_to_the_bytes_that_asked_for_it() -> None:
+    machine, work = running(timeout=1.0, max_concurrency=2, max_pending=0)
+    asked = Message(b"work", reply=b"in.a\x7f\xff")
+    subjects: list[Any] = []
+
+    def note(outcome: Any) -> None:
+        if outcome is not None:
+            subjects.append(outcome[0])
+
+    def take_effects() -> None:
+        subjects.extend(effect.reply[0] for effect in machine.service.effects if isinstance(effect, Publish))
+        machine.service.effects.clear()
+
+    failing = work.receive(asked, machine.now)
+    late = work.receive(asked, machine.now)
+    assert work.receive(asked, machine.now) is None, "503"
+    note(failing._answer(b"response", None))
+    note(failing._answer_error(400, "no", b"", None))
+    note(work.end(failing, machine.now, None, ValueError("500")))
+    work.finish(failing, machine.now)
+    work.expire(machine.now + 2 * 10**9)
+    assert late._state.value == "cut off", "504"
+    for control in machine.service.controls:
+        control.receive(asked, machine.now)
+    take_effects()
+    assert subjects == [b"in.a\x7f\xff"] * (5 + len(machine.service.controls))
+
+
 def test_a_thread_that_returns_before_the_request_has_ended_changes_nothing() -> None:
     machine, work = running(max_concurrency=1)
     first, second = machine.send(work), machine.send(work)

@@ -187,3 +187,53 @@ def test_the_bodys_exception_leaves_the_block_also_when_somebody_else_closes(ser
 
         nc._driver.confirm = confirm  # type: ignore[method-assign]  # another thread closes at this moment
         raise ZeroDivisionError
+
+
+def test_a_handler_that_streams_waits_for_room_though_another_thread_is_to_write_its_replies(
+    server: NatsServer,
+) -> None:
+    gate = threading.Event()
+    waiting: list[int] = []
+    with (
+        connect(server.url) as nc,
+        connect(server.url) as caller,
+        add_service(nc, name="streaming", max_workers=1) as service,
+    ):
+
+        @service.endpoint("streaming-e")
+        def stream(request: Request) -> bytes:
+            if request.data == b"stream":
+                for _ in range(100):
+                    request.respond(b"x" * 10_000)
+                    waiting.append(nc._driver.state.outgoing_size)
+            return b""
+
+        answers = caller.subscribe("streaming-answers")
+        with nc._driver.lock:
+            assert nc._driver.do_soon(lambda: gate.wait(LIMIT))
+        try:
+            for data in [b"quick"] * 50 + [b"stream"] + [b"quick"] * 50:
+                caller.publish("streaming-e", data, reply="streaming-answers")
+            for _ in range(50 + 100 + 1 + 50):
+                answers.receive(LIMIT)
+        finally:
+            gate.set()
+    assert max(waiting) < 2 * HIGH_WATER
+
+
+def test_what_fails_in_the_thread_that_helps_others_does_not_end_it(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: shown.append(arguments.exc_value))
+    done = threading.Event()
+
+    def fail() -> None:
+        raise ValueError("in between")
+
+    with connect(server.url) as nc:
+        with nc._driver.lock:
+            assert nc._driver.do_soon(fail)
+            assert nc._driver.do_soon(done.set)
+        assert done.wait(LIMIT)
+    assert [str(error) for error in shown] == ["in between"]
