@@ -114,9 +114,8 @@ def test_a_response_goes_out_at_once_however_long_its_handler_goes_on(nc: Connec
                 release.wait(LIMIT)
 
         try:
-            for data in [b"quick"] * 20 + [b"slow"] + [b"quick"] * 20:
-                caller.publish("going-on-e", data, reply="going-on-answers")
             subscription = caller.subscribe("going-on-answers")
+            caller.flush()
             for data in [b"quick"] * 20 + [b"slow"] + [b"quick"] * 20:
                 caller.publish("going-on-e", data, reply="going-on-answers")
             while subscription.receive(LIMIT).data != b"slow":
