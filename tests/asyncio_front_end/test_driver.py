@@ -91,11 +91,10 @@ async def test_of_many_replies_those_that_are_there_early_are_written_early_once
         await service.flush()
         socket, recorded = record(nc)
         sid = max(nc._state._subscriptions)
-        for count in (9, 50):
+        for expected in ([9], [10, 40]):
             recorded.writes.clear()
-            socket.data_received(f"MSG early-e {sid} nobody.waits 1\r\nx\r\n".encode() * count)
-            written = [write.count(b"PUB nobody.waits 1024\r\n") for write in recorded.writes]
-            assert written == ([9] if count == 9 else [10, 40])
+            socket.data_received(f"MSG early-e {sid} nobody.waits 1\r\nx\r\n".encode() * sum(expected))
+            assert [write.count(b"PUB nobody.waits 1024\r\n") for write in recorded.writes] == expected
 
 
 async def test_a_handler_that_responds_without_an_end_lets_the_loop_turn(nc: Connection, client: PlainClient) -> None:

@@ -282,9 +282,9 @@ class Machine:
         """Have a thread work for a request."""
         request._endpoint.hold(request)
 
-    def let_go(self, request: BaseRequest) -> None:
+    def let_go(self, request: BaseRequest, error: BaseException | None = None) -> None:
         """Have that thread return."""
-        self._run(request._endpoint.let_go(request, self.now))
+        self._run(request._endpoint.let_go(request, self.now, error))
 
     def _run(self, following: BaseRequest | None) -> None:
         self.collect()

@@ -83,6 +83,20 @@ def test_the_slot_stays_taken_until_the_last_thread_that_works_for_the_request_h
     assert counts(work) == (1, 1)
 
 
+def test_what_a_thread_comes_to_is_logged_if_nobody_else_hears_of_it() -> None:
+    machine, work = running()
+    heard, unheard = machine.send(work), machine.send(work)
+    for request in (heard, unheard):
+        machine.hold(request)
+    machine.let_go(heard, ValueError("its request goes on"))
+    assert not any(isinstance(effect, Log) for effect in machine.effects)
+    machine.end(unheard)
+    error = ValueError("too late")
+    machine.let_go(unheard, error)
+    (told,) = (effect for effect in machine.effects if isinstance(effect, Log))
+    assert (told.level, told.error) == (logging.DEBUG, error)
+
+
 def test_whatever_is_answered_goes_to_the_bytes_that_asked_for_it() -> None:
     machine, work = running(timeout=1.0, max_concurrency=2, max_pending=0)
     asked = Message(b"work", reply=b"in.a\x7f\xff")

@@ -21,16 +21,14 @@ from natsvc.anyio.sockets import Socket
 from natsvc.anyio.timer import Timer, clock
 from natsvc.wire.connection import ConnectionState
 from natsvc.wire.effects import Closed, Dial, Disconnect, Effect, Notify, Settle, StartTls, WakeAt
+from natsvc.wire.outbox import WRITE_SIZE
 
 if TYPE_CHECKING:
     import ssl
 
     from natsvc.connecting import Preparation
 
-__all__ = ["WRITE_SIZE", "Driver", "Listener"]
-
-WRITE_SIZE = 64 * 1024
-"""So many bytes may wait to be written: a task that publishes without pause is made to wait."""
+__all__ = ["Driver", "Listener"]
 
 _CALLBACKS_LIMIT = 2.0
 """Seconds that callbacks may still take when the block of the connection is left."""

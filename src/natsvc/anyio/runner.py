@@ -20,7 +20,6 @@ import anyio
 from natsvc.anyio.block import TaskBlock
 from natsvc.anyio.callbacks import Callbacks, Running
 from natsvc.anyio.connection import Connection
-from natsvc.anyio.driver import WRITE_SIZE
 from natsvc.anyio.handling import Handling
 from natsvc.anyio.portal import Portal
 from natsvc.anyio.request import BlockingRequest, Request
@@ -59,7 +58,7 @@ from natsvc.errors import NatsvcError
 from natsvc.logs import SERVICE, log
 from natsvc.nuid import next_id
 from natsvc.wire.connection import SubscriptionState
-from natsvc.wire.outbox import EARLY
+from natsvc.wire.outbox import EARLY, WRITE_SIZE
 from natsvc.workers import Workers
 
 __all__ = ["Runner"]
@@ -263,9 +262,9 @@ class Runner:
             driver.write_early()
         return driver.room() if size >= WRITE_SIZE or driver.is_paused else None
 
-    def _let_go(self, request: BaseRequest) -> None:
+    def _let_go(self, request: BaseRequest, error: BaseException | None) -> None:
         """A thread that has worked for a request has returned."""
-        self._handling.take_following(request._endpoint.let_go(request, clock()))
+        self._handling.take_following(request._endpoint.let_go(request, clock(), error))
 
     # What the state machine asks for
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-import logging
 from typing import TYPE_CHECKING, Any
 
 from natsvc.anyio.outcome import Outcome
@@ -24,18 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Threads"]
 
-_logger = logging.getLogger("natsvc.anyio")
-
 
 class Threads:
     """The threads that handlers of one service run in.
 
     Args:
         portal: The way from them into the event loop.
-        let_go: Called with a request when a thread of it has returned.
+        let_go: Called with a request when a thread of it has returned, and the error with which it has, or None.
     """
 
-    def __init__(self, portal: Portal, let_go: Callable[[BaseRequest], object]) -> None:
+    def __init__(self, portal: Portal, let_go: Callable[[BaseRequest, BaseException | None], object]) -> None:
         self._portal = portal
         self._let_go = let_go
 
@@ -64,6 +61,4 @@ class Threads:
         error: BaseException | None,
     ) -> None:
         outcome.settle((result, error))
-        if request._is_over and error is not None:
-            _logger.debug("what a handler came to after its request was over", exc_info=error)
-        self._let_go(request)
+        self._let_go(request, error)

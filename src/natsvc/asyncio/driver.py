@@ -21,6 +21,7 @@ from natsvc.asyncio.callbacks import Callbacks
 from natsvc.asyncio.carrying import deliver_all
 from natsvc.wire.connection import ConnectionState
 from natsvc.wire.effects import Closed, Dial, Disconnect, Effect, Notify, Settle, StartTls, WakeAt
+from natsvc.wire.outbox import WRITE_SIZE
 
 if TYPE_CHECKING:
     import ssl
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Driver", "settle"]
 
 _clock = time.monotonic_ns
-
-WRITE_SIZE = 64 * 1024
-"""So many bytes are written before the loop's turn ends: a task that publishes without pause is made to wait."""
 
 _DELIVERED_IN_A_ROW = 256
 """So many messages are delivered before the loop gets its turn: what receives them may run handlers to their end.

@@ -15,12 +15,11 @@ from typing import Any, Protocol
 
 from natsvc.asyncio.carrying import Receive
 from natsvc.asyncio.connection import Connection
-from natsvc.asyncio.driver import WRITE_SIZE
 from natsvc.core import Reply, Server
 from natsvc.message import Data, Delivery, Message
 from natsvc.wire.backlog import Backlog
 from natsvc.wire.connection import SubscriptionState
-from natsvc.wire.outbox import EARLY
+from natsvc.wire.outbox import EARLY, WRITE_SIZE
 
 __all__ = ["Caller", "Link", "Listener", "caller", "link"]
 

@@ -343,9 +343,9 @@ class Runner:
         if self.state.effects:
             self._perform()
 
-    def _let_go(self, request: BaseRequest) -> None:
+    def _let_go(self, request: BaseRequest, error: BaseException | None) -> None:
         """A thread that has worked for a request has returned."""
-        self._take_following(request._endpoint.let_go(request, _clock()))
+        self._take_following(request._endpoint.let_go(request, _clock(), error))
 
     async def _call_in_thread(self, workers: Workers, handler: Handler, request: Request) -> Any:
         """Call a blocking handler in a worker thread, in the context of this task."""

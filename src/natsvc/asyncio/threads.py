@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import logging
 from typing import TYPE_CHECKING, Any
 
 from natsvc.workers import run_blocking
@@ -23,18 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Threads"]
 
-_logger = logging.getLogger("natsvc.asyncio")
-
 
 class Threads:
     """The threads that handlers of one service run in.
 
     Args:
         loop: The event loop.
-        let_go: Called with a request when a thread of it has returned.
+        let_go: Called with a request when a thread of it has returned, and the error with which it has, or None.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, let_go: Callable[[BaseRequest], object]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, let_go: Callable[[BaseRequest, BaseException | None], object]
+    ) -> None:
         self._loop = loop
         self._let_go = let_go
 
@@ -49,9 +48,7 @@ class Threads:
         return outcome.result()
 
     def _returned(self, request: BaseRequest, outcome: asyncio.Future[Any]) -> None:
-        if request._is_over and not outcome.cancelled() and (error := outcome.exception()) is not None:
-            _logger.debug("what a handler came to after its request was over", exc_info=error)
-        self._let_go(request)
+        self._let_go(request, None if outcome.cancelled() else outcome.exception())
 
 
 def _call(call: Callable[[], Any], outcome: asyncio.Future[Any], loop: asyncio.AbstractEventLoop) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from natsvc.message import Delivery
 
 __all__ = [
+    "DEBUG",
     "ERROR",
     "WARNING",
     "Cancel",
@@ -32,6 +33,7 @@ __all__ = [
     "WakeAt",
 ]
 
+DEBUG = 10
 WARNING = 30
 ERROR = 40
 """Levels of Python's logging, which is I/O, and so isn't loaded here."""

@@ -11,7 +11,7 @@ import contextlib
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
-from natsvc.core.effects import ERROR, WARNING, Cancel, Log, Publish
+from natsvc.core.effects import DEBUG, ERROR, WARNING, Cancel, Log, Publish
 from natsvc.core.handlers import error_leaf
 from natsvc.core.models import EndpointInfo, EndpointStats
 from natsvc.core.replies import Reply, encode_result, printable_error
@@ -130,7 +130,7 @@ class EndpointState:
         """Do as `conclude`, and if there is no reply to be published, as `finish`; return what comes of either.
 
         A reply is a tuple, and no request is one. In one call, for nearly every handler responds by itself and returns
-        nothing: with the two, a request takes 1.05 x the time.
+        nothing: with the two, a request takes 1.04 x the time.
         """
         if (
             result is not None
@@ -188,8 +188,11 @@ class EndpointState:
         """Keep a request's slot, whatever becomes of it, until `let_go`: a thread works for it and can't be stopped."""
         request._held += 1
 
-    def let_go(self, request: BaseRequest, now: int) -> BaseRequest | None:
-        """The thread has returned; if the request has ended before, return the one that is to be run in its slot."""
+    def let_go(self, request: BaseRequest, now: int, error: BaseException | None) -> BaseRequest | None:
+        """The thread has returned, perhaps with an error; return the request that gets the slot, if it is free now."""
+        if request._is_over and error is not None:  # which nobody else hears of
+            text = "endpoint %r: what a handler came to after its request was over"
+            self.service.effects.append(Log(DEBUG, text, (self.endpoint.name,), error))
         request._held -= 1
         return self._free_slot(request, now) if request._is_over and not request._held else None
 

@@ -6,7 +6,8 @@ or a finalizer of the user's may come in between, in the same thread.
 
 Of each attempt at a server there is one thread that dials and then reads. Any thread writes what waits to be written,
 unless another one is at it; it takes all there is, so replies of many workers go out together. What the socket does not
-take is left to a thread that waits for room in it.
+take is left to a thread that waits for room in it; what is to be done as soon as somebody waits, to one that waits for
+nothing else (`do_soon`).
 """
 
 from __future__ import annotations
@@ -312,7 +313,7 @@ class Driver:
             raise
 
     def write_soon(self) -> bool:
-        """With the lock held, leave the writing to a thread that does nothing else, as soon as it gets its turn.
+        """With the lock held, leave the writing to the thread of `do_soon`.
 
         Whoever writes before takes it from that thread.
 

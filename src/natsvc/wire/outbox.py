@@ -5,7 +5,7 @@ Of its commands, only publications outlive a connection; the others are made ane
 
 from __future__ import annotations
 
-__all__ = ["EARLY", "Outbox"]
+__all__ = ["EARLY", "WRITE_SIZE", "Outbox"]
 
 EARLY = 10 * 1024
 """So many bytes are written once before the end of what is handled in one go: the server works on them meanwhile.
@@ -13,6 +13,9 @@ EARLY = 10 * 1024
 With 256 requests in flight, trio answers 1.2 x as many a second: otherwise all of them come at once and go at once, and
 everybody waits for everybody. Half of those, which is what comes where that isn't so, are less than this.
 """
+
+WRITE_SIZE = 64 * 1024
+"""So many bytes are not left to wait on an event loop: a task that publishes without pause writes them, and waits."""
 
 _PUBLICATIONS = (b"PUB ", b"HPUB ")
 
