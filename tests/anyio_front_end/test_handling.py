@@ -338,6 +338,32 @@ def test_a_handler_that_responds_without_an_end_lets_other_tasks_have_their_turn
     run(main)
 
 
+def test_a_handler_that_is_cut_off_before_it_waits_is_cancelled_when_it_does(server: NatsServer, run: Run) -> None:
+    came_to: list[str] = []
+
+    async def cut_off(request: Request) -> None:
+        services[0]._runner.abort()  # as closing the connection does, with nothing waited for
+        try:
+            with anyio.move_on_after(LIMIT):
+                await anyio.sleep_forever()
+            came_to.append("waited")
+        except BaseException:
+            came_to.append("cancelled")
+            raise
+
+    services: list[Service] = []
+
+    async def main() -> None:
+        async with connect(server.url) as nc, add_service(nc, name="cut-early") as service:
+            services.append(service)
+            await service.add_endpoint("cut-early-e", handler=cut_off)
+            await nc.publish("cut-early-e")
+            await eventually(lambda: came_to)
+
+    run(main)
+    assert came_to == ["cancelled"]
+
+
 def test_a_blocking_handler_that_finds_no_thread_is_a_500_and_keeps_no_slot(
     server: NatsServer, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,11 +75,13 @@ async def test_replies_are_put_where_nats_py_keeps_what_it_has_to_write(nc: Clie
     before = dict(nc.stats)
     for number in range(3):
         assert link.publish(("put.there", str(number).encode(), None, b"")) is None
+    headers = Headers({"A": "1"})
+    assert link.publish(("put.there", b"3", headers, headers.encode())) is None
     await nc.publish("put.there", b"after")
     async with asyncio.timeout(LIMIT):
-        assert [await received.get() for _ in range(4)] == [b"0", b"1", b"2", b"after"]
-    assert nc.stats["out_msgs"] == before["out_msgs"] + 4
-    assert nc.stats["out_bytes"] == before["out_bytes"] + 8
+        assert [await received.get() for _ in range(5)] == [b"0", b"1", b"2", b"3", b"after"]
+    assert nc.stats["out_msgs"] == before["out_msgs"] + 5
+    assert nc.stats["out_bytes"] == before["out_bytes"] + 9
 
 
 async def test_where_nats_py_keeps_them_elsewhere_replies_are_published(nc: Client, link: NatsPyLink) -> None:

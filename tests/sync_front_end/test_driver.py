@@ -189,36 +189,173 @@ def test_the_bodys_exception_leaves_the_block_also_when_somebody_else_closes(ser
         raise ZeroDivisionError
 
 
+@pytest.fixture
+def always_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every handler for a quick one, once one has ended."""
+    monkeypatch.setattr("natsvc.sync.workers._QUICK", 3600 * 10**9)
+
+
+def publish_at_once(nc: Connection, caller: Connection, subject: str, bodies: list[bytes], reply: str) -> None:
+    """Publish what a service gets in one piece: while it can't take anything, all but the first is kept for it."""
+    with nc._driver.lock:
+        for body in bodies:
+            caller.publish(subject, body, reply=reply)
+        caller.flush(LIMIT)
+
+
+@pytest.mark.usefixtures("always_quick")
 def test_a_handler_that_streams_waits_for_room_though_another_thread_is_to_write_its_replies(
     server: NatsServer,
 ) -> None:
     gate = threading.Event()
+    together: list[bool] = []
     waiting: list[int] = []
     with (
         connect(server.url) as nc,
         connect(server.url) as caller,
-        add_service(nc, name="streaming", max_workers=1) as service,
+        add_service(nc, name="streaming", max_workers=2) as service,
     ):
 
         @service.endpoint("streaming-e")
         def stream(request: Request) -> bytes:
             if request.data == b"stream":
+                workers = request._endpoint.binding
                 for _ in range(100):
                     request.respond(b"x" * 10_000)
+                    together.append(workers.writes_together and workers.is_watched)
                     waiting.append(nc._driver.state.outgoing_size)
             return b""
 
         answers = caller.subscribe("streaming-answers")
+        caller.request("streaming-e", b"quick", timeout=LIMIT)
         with nc._driver.lock:
             assert nc._driver.do_soon(lambda: gate.wait(LIMIT))
         try:
-            for data in [b"quick"] * 50 + [b"stream"] + [b"quick"] * 50:
-                caller.publish("streaming-e", data, reply="streaming-answers")
-            for _ in range(50 + 100 + 1 + 50):
+            bodies = [b"quick"] * 10 + [b"stream"] + [b"quick"] * 10
+            publish_at_once(nc, caller, "streaming-e", bodies, "streaming-answers")
+            for _ in range(len(bodies) + 100):
                 answers.receive(LIMIT)
         finally:
             gate.set()
+    assert any(together), "it has left its replies to that thread"
     assert max(waiting) < 2 * HIGH_WATER
+
+
+@pytest.mark.usefixtures("always_quick")
+def test_a_response_left_to_another_thread_goes_out_while_its_handler_goes_on(server: NatsServer) -> None:
+    gate, answered = threading.Event(), threading.Event()
+    left: list[bool] = []
+    with (
+        connect(server.url) as nc,
+        connect(server.url) as caller,
+        add_service(nc, name="leaving", max_workers=2) as service,
+    ):
+
+        @service.endpoint("leaving-e")
+        def leave(request: Request) -> bytes | None:
+            if request.data != b"slow":
+                return b""
+            request.respond(b"slow")
+            left.append(nc._driver.state.outgoing_size > 0)
+            gate.set()
+            answered.wait(LIMIT)
+            return None
+
+        answers = caller.subscribe("leaving-answers")
+        caller.request("leaving-e", b"quick", timeout=LIMIT)
+        with nc._driver.lock:
+            assert nc._driver.do_soon(lambda: gate.wait(LIMIT))
+        try:
+            publish_at_once(nc, caller, "leaving-e", [b"quick"] * 10 + [b"slow"] * 2, "leaving-answers")
+            while answers.receive(LIMIT).data != b"slow":
+                assert not answered.is_set()
+        finally:
+            gate.set()
+            answered.set()
+    assert left[0], "it was not written at once"
+
+
+@pytest.mark.usefixtures("always_quick")
+def test_requests_do_not_wait_for_a_thread_that_waits_for_room(server: NatsServer) -> None:
+    without_room: list[threading.Thread] = []
+    in_room, room = threading.Event(), threading.Event()
+
+    class Full(Driver):
+        """For one thread, the socket takes nothing."""
+
+        @property
+        def is_full(self) -> bool:
+            return threading.current_thread() in without_room
+
+        def room(self) -> None:
+            if self.is_full:
+                without_room.clear()
+                in_room.set()
+                room.wait(LIMIT)
+
+    with (
+        connect(server.url) as nc,
+        connect(server.url) as caller,
+        add_service(nc, name="roomless", max_workers=2) as service,
+    ):
+        nc._driver.__class__ = Full
+
+        @service.endpoint("roomless-e")
+        def echo(request: Request) -> bytes:
+            if request.data == b"full":
+                without_room.append(threading.current_thread())
+            return request.data
+
+        try:
+            caller.publish("roomless-e", b"full")
+            assert in_room.wait(LIMIT)
+            assert caller.request("roomless-e", b"meanwhile", timeout=LIMIT).data == b"meanwhile"
+        finally:
+            room.set()
+
+
+def test_whoever_looks_after_requests_writes_what_was_left_to_be_written(server: NatsServer) -> None:
+    with connect(server.url) as nc, connect(server.url) as caller, add_service(nc, name="left") as service:
+
+        @service.endpoint("left-e")
+        def echo(request: Request) -> bytes:
+            return request.data
+
+        (state,) = service._runner.state.endpoints
+        subscription = caller.subscribe("left-there")
+        caller.flush(LIMIT)
+        with nc._driver.lock:
+            nc._driver.state.publish("left-there", b"x")
+        state.binding._look()
+        assert nc._driver.state.outgoing_size == 0, "and nobody else had to, such as who answers the server's PING"
+        assert subscription.receive(LIMIT).data == b"x"
+
+
+@pytest.mark.usefixtures("always_quick")
+def test_that_no_thread_can_be_started_is_told_while_all_others_wait(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, told = threading.Event(), threading.Event()
+    with (
+        connect(server.url) as nc,
+        connect(server.url) as caller,
+        add_service(nc, name="told", max_workers=2, error_handler=lambda *_: told.set()) as service,
+    ):
+
+        @service.endpoint("told-e")
+        def wait(request: Request) -> bytes:
+            if request.data == b"wait":
+                release.wait(LIMIT)
+            return request.data
+
+        caller.request("told-e", b"quick", timeout=LIMIT)
+        monkeypatch.setattr(threading.Thread, "start", no_thread_named("told-e", 100))
+        try:
+            publish_at_once(nc, caller, "told-e", [b"wait"] * 2, "nobody.waits")
+            assert told.wait(LIMIT)
+            assert not release.is_set()
+        finally:
+            release.set()
 
 
 def test_what_fails_in_the_thread_that_helps_others_does_not_end_it(
