@@ -4,10 +4,10 @@ Nothing is decided here. One lock guards the state machines of a connection and 
 waits for nothing and calls no code of users, logging handlers included. It is re-entrant only because a signal handler
 or a finalizer of the user's may come in between, in the same thread.
 
-Of each attempt at a server there is one thread that dials and then reads. Any thread writes what waits to be written,
-unless another one is at it; it takes all there is, so replies of many workers go out together. What the socket does not
-take is left to a thread that waits for room in it; what is to be done as soon as somebody waits, to one that waits for
-nothing else (`do_soon`).
+Of each attempt at a server there is one thread that dials and then reads, or lets another one read (reading.py). Any
+thread writes what waits to be written, unless another one is at it; it takes all there is, so replies of many workers
+go out together. What the socket does not take is left to a thread that waits for room in it; what is to be done as soon
+as somebody waits, to one that waits for nothing else (`do_soon`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import contextvars
 import functools
 import os
 import random
-import sys
 import threading
 import time
 import weakref
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING
 from natsvc import __version__
 from natsvc.errors import ConnectionClosedError
 from natsvc.sync.alarms import Alarms
+from natsvc.sync.attendant import Attendant
 from natsvc.sync.callbacks import Callbacks
 from natsvc.sync.transport import Transport
 from natsvc.sync.waiter import Waiter, pieces
@@ -34,10 +34,10 @@ from natsvc.wire.connection import ConnectionState
 from natsvc.wire.effects import Closed, Dial, Disconnect, Effect, Notify, Settle, StartTls, WakeAt
 
 if TYPE_CHECKING:
-    import queue
     import ssl
 
     from natsvc.connecting import Preparation
+    from natsvc.sync.reading import Reading, StandIn
     from natsvc.sync.tls import Tls
     from natsvc.wire.addresses import ServerAddress
 
@@ -81,46 +81,6 @@ class Listener:
         self.has_drained = has_drained
 
 
-class _Attendant:
-    """A thread that does what it is given, in its turn; it is started on demand.
-
-    Its methods are for threads that hold the connection's lock.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._calls: queue.SimpleQueue[Callable[[], object] | None] | None = None
-
-    def take(self, call: Callable[[], object]) -> bool:
-        """Have this done; return whether there is a thread that will: the system may give no more."""
-        if self._calls is None:
-            import queue  # it takes its time to be loaded, and few connections ever come here
-
-            calls = queue.SimpleQueue[Callable[[], object] | None]()
-            try:
-                threading.Thread(target=_do, args=(calls,), name=self._name, daemon=True).start()
-            except RuntimeError:
-                return False
-            self._calls = calls
-        self._calls.put(call)
-        return True
-
-    def close(self) -> None:
-        """Have the thread end when it has done what it was given."""
-        calls, self._calls = self._calls, None
-        if calls is not None:
-            calls.put(None)
-
-
-def _do(calls: queue.SimpleQueue[Callable[[], object] | None]) -> None:
-    while (call := calls.get()) is not None:
-        try:
-            call()
-        except Exception:  # noqa: BLE001  # whatever it is, others rely on this thread
-            threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
-        del call  # or it would live on, with all it holds, until the next one comes
-
-
 class Driver:
     """Runs one connection.
 
@@ -136,6 +96,7 @@ class Driver:
         callbacks: Where the callbacks of the connection and of its services run, and logging for them.
         alarms: What wakes them.
         is_write_due: Whether the writing has been left to a thread that has not begun with it yet.
+        next_to_read: Who would read in the place of the reader thread.
     """
 
     def __init__(self, preparation: Preparation) -> None:
@@ -146,6 +107,7 @@ class Driver:
         self.callbacks = Callbacks(_settle_before_logging_ends)
         self.alarms = Alarms(self.lock, self.write)
         self.is_write_due = False
+        self.next_to_read: StandIn | None = None
         self._preparation = preparation
         self._context = contextvars.copy_context()
         self._tls_context: ssl.SSLContext | None = None
@@ -155,8 +117,8 @@ class Driver:
         self._is_room_awaited = False
         self._gone = threading.Condition(self.lock)
         self._closing: set[Transport] = set()
-        self._writer = _Attendant("natsvc-writer")  # waits for room in the socket
-        self._attendant = _Attendant("natsvc-attendant")  # waits for nothing but its turn
+        self._writer = Attendant("natsvc-writer")  # waits for room in the socket
+        self._attendant = Attendant("natsvc-attendant")  # waits for nothing but its turn
         _drivers.add(self)
         _all_callbacks.add(self.callbacks)
 
@@ -339,7 +301,7 @@ class Driver:
         """
         return self._have_done(self._attendant, call)
 
-    def _have_done(self, attendant: _Attendant, call: Callable[[], object]) -> bool:
+    def _have_done(self, attendant: Attendant, call: Callable[[], object]) -> bool:
         is_taken = attendant.take(call)
         if self.state.is_closed:
             attendant.close()
@@ -498,6 +460,24 @@ class Driver:
 
     # Reading
 
+    def read_for(self, stand_in: StandIn, reading: Reading) -> None:
+        """Without the lock, wait for bytes, and deliver what they end, in the place of the reader thread.
+
+        Whatever comes of it otherwise is left to that one.
+        """
+        try:
+            if self._read_once(reading.transport, stand_in):
+                return
+        except Exception as error:  # noqa: BLE001  # the reader raises it
+            reading.error = error
+        reading.is_over = True
+
+    def nudge(self) -> None:
+        """With the lock held, have the server say something: whoever reads comes back."""
+        if self.state.is_connected:
+            self.state.ping(lambda outcome: None)
+            self.do_soon(self.write)
+
     def _run(self, transport: Transport, address: ServerAddress) -> None:
         """Dial and read: the life of the thread of one attempt."""
         try:
@@ -532,13 +512,8 @@ class Driver:
     def _read(self, transport: Transport) -> None:
         error: BaseException | None = None
         try:
-            while data := transport.read():
-                is_last = False
-                if transport.tls is not None:
-                    data, is_last = self._decrypt(transport, transport.tls, data)
-                if data:
-                    self._receive(transport, data)
-                if is_last:
+            while self._read_once(transport):
+                if self.next_to_read is not None and self._lends(transport) and not transport.reading.wait():
                     break
         except OSError as raised:
             error = raised
@@ -546,6 +521,27 @@ class Driver:
         with self.lock:
             self.state.lost(transport.number, error or transport.error, _clock())
             self.perform()
+
+    def _read_once(self, transport: Transport, stand_in: StandIn | None = None) -> bool:
+        """Wait for bytes, and deliver what they end; return whether there may be more."""
+        data = transport.read()
+        if not data:
+            return False
+        is_last = False
+        if transport.tls is not None:
+            data, is_last = self._decrypt(transport, transport.tls, data)
+        if data:
+            self._receive(transport, data, stand_in)
+        return not is_last
+
+    def _lends(self, transport: Transport) -> bool:
+        """Lend the reading, if who has called for it can still take it."""
+        with self.lock:
+            stand_in, self.next_to_read = self.next_to_read, None
+            if stand_in is None or transport is not self._transport or not stand_in.may_read():
+                return False
+            transport.reading.lend(stand_in)
+            return True
 
     def _decrypt(self, transport: Transport, tls: Tls, data: bytes) -> tuple[bytes, bool]:
         tls.feed(data)
@@ -559,10 +555,14 @@ class Driver:
             self.write()
         return tls.decrypt()
 
-    def _receive(self, transport: Transport, data: bytes) -> None:
+    def _receive(self, transport: Transport, data: bytes, stand_in: StandIn | None) -> None:
         """Bytes have arrived: deliver the messages that they end."""
         with self.lock:
-            for receive, message in self.state.received(transport.number, data, _clock()):
+            deliveries = self.state.received(transport.number, data, _clock())
+            # What the state machine asks for has its turn when all that came before has been delivered.
+            if stand_in is not None and not self.state.effects:
+                deliveries = stand_in.keep(deliveries)
+            for receive, message in deliveries:
                 receive(message)
             if self.state.effects:
                 self.perform()

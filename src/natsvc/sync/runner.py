@@ -278,7 +278,7 @@ class Runner:
 
     def _subscribe(self, interest: Interest) -> None:
         assert isinstance(interest.receiver, EndpointState)  # noqa: S101  # control verbs are such, too
-        take = interest.receiver.binding.receiver()
+        take = interest.receiver.binding.take
         try:
             self._subscriptions[interest] = self._connection.subscribe(
                 interest.subject, interest.queue_group, take, self._on_subscription_ended
@@ -297,6 +297,8 @@ class Runner:
         def confirmed() -> None:
             for subscription in subscriptions:
                 self._connection.forget(subscription)
+            for workers in self._workers:
+                workers.admit()
             self.state.unsubscribed(_clock())
             self._perform()
 

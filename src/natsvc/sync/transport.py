@@ -11,6 +11,8 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
+from natsvc.sync.reading import Reading
+
 if TYPE_CHECKING:
     from natsvc.sync.tls import Tls
 
@@ -40,7 +42,8 @@ class Transport:
         is_broken: Whether nothing more can be sent.
         has_writer: Whether a thread is at it with a send, or keeps the right to for the one that waits for room.
         right: By what it can be told which writer it is.
-        is_read: Whether a thread reads it.
+        is_read: Whether its reader thread is there.
+        reading: Who may read it.
         last_words: What is still to be sent when it is closed.
         error: Why nothing more can be sent.
         is_loading: Whether a `load` was begun and not ended.
@@ -54,6 +57,7 @@ class Transport:
         self.has_writer = False
         self.right: object = None
         self.is_read = True
+        self.reading = Reading(self)
         self.last_words = b""
         self.error: OSError | None = None
         self.is_loading = False

@@ -110,6 +110,7 @@ class ConnectionState:
         is_connected: Whether the connection is open, with the handshake behind it.
         is_draining: Whether it is about to be closed: then there are no new subscriptions.
         max_payload: The most bytes of headers and data that the server takes; without one, as it was last.
+        outbox: What waits to be sent, to be read only.
         server_info: What a server last said of itself in INFO.
         error: What closed it, or None.
     """
@@ -122,6 +123,7 @@ class ConnectionState:
         self.max_payload = _DEFAULT_MAX_PAYLOAD
         self.server_info: dict[str, Any] = {}
         self.error: BaseException | None = None
+        self.outbox = Outbox()
         self._options = options
         self._version = version
         self._pool = ServerPool(options, random)
@@ -131,7 +133,6 @@ class ConnectionState:
         self._next: ServerAddress | None = None  # the server to try when it is time
         self._attempt: Attempt | None = None
         self._last_number = 0
-        self._outbox = Outbox()
         self._pings: deque[Waiter | None] = deque()  # for each PING on this connection, who waits for its PONG
         self._pings_out = 0
         self._held_pings: list[Waiter] = []  # who has asked while there was no connection
@@ -154,13 +155,13 @@ class ConnectionState:
     @property
     def outgoing_size(self) -> int:
         """How many bytes wait to be taken, now or after the reconnect."""
-        return self._outbox.size
+        return self.outbox.size
 
     @property
     def has_outgoing(self) -> bool:
         """Whether there is something to send now."""
         if self.is_connected:
-            return bool(self._outbox.commands)
+            return bool(self.outbox.commands)
         return self._attempt is not None and bool(self._attempt.outgoing)
 
     def take_effects(self) -> list[Effect]:
@@ -171,7 +172,7 @@ class ConnectionState:
     def take_outgoing(self) -> bytes:
         """Return what is to be sent now, and forget it."""
         if self.is_connected:
-            return self._outbox.take()
+            return self.outbox.take()
         if self._attempt is None:
             return b""
         data = b"".join(self._attempt.outgoing)
@@ -253,7 +254,7 @@ class ConnectionState:
             command = commands.answer(subject, data, block)
         else:
             command = commands.publish(subject, data, reply, block)
-        outbox = self._outbox
+        outbox = self.outbox
         if not self.is_connected:
             self._check_begun()
             limit = self._options.reconnect_buffer
@@ -284,7 +285,7 @@ class ConnectionState:
         self._last_sid = sid
         subscription = self._subscriptions[sid] = SubscriptionState(sid, subject, queue_group, receive, ended)
         if self.is_connected:  # otherwise it is sent when there is a connection
-            self._outbox.add(command)
+            self.outbox.add(command)
         return subscription
 
     def unsubscribe(self, subscription: SubscriptionState) -> None:
@@ -292,7 +293,7 @@ class ConnectionState:
         if self._subscriptions.get(subscription.sid) is subscription and not subscription.is_leaving:
             subscription.is_leaving = True
             if self.is_connected:
-                self._outbox.add(commands.unsubscribe(subscription.sid))
+                self.outbox.add(commands.unsubscribe(subscription.sid))
 
     def forget(self, subscription: SubscriptionState) -> None:
         """Unsubscribe, if that has not been done, and deliver nothing more."""
@@ -402,7 +403,7 @@ class ConnectionState:
     def close(self, error: BaseException | None = None) -> None:
         """Close the connection for good, after what is still to be sent. Again: no effect."""
         if self.status is not Status.CLOSED:
-            self._end(error, self._outbox.take() if self.is_connected else b"", in_order=True)
+            self._end(error, self.outbox.take() if self.is_connected else b"", in_order=True)
 
     # What the front-end tells
 
@@ -536,7 +537,7 @@ class ConnectionState:
             for one in self._subscriptions.values()
             if not one.is_leaving
         ]
-        for size in self._outbox.connection_made(first, self.max_payload):
+        for size in self.outbox.connection_made(first, self.max_payload):
             # This server takes less than the one it was published for, and would hang up.
             self._notify("on_error", MaxPayloadError(size, self.max_payload))
         held, self._held_pings = self._held_pings, []
@@ -555,8 +556,8 @@ class ConnectionState:
         self.status = Status.RECONNECTING
         self.is_connected = False
         # The user who leaves a server has not lost what is on its way there.
-        last_words = self._outbox.take() if on_demand else b""
-        self._outbox.connection_lost()
+        last_words = self.outbox.take() if on_demand else b""
+        self.outbox.connection_lost()
         pings, self._pings = self._pings, deque()
         for waiter in pings:
             if waiter is not None:
@@ -585,8 +586,8 @@ class ConnectionState:
     def _end(self, error: BaseException | None, last_words: bytes = b"", *, in_order: bool = False) -> None:
         attempt, self._attempt = self._attempt, None
         was_open = self._opener is None and self.status is not Status.NEW
-        if not self.is_connected and self._outbox.size:
-            unsent = f"{self._outbox.size} bytes that were published while disconnected could not be sent"
+        if not self.is_connected and self.outbox.size:
+            unsent = f"{self.outbox.size} bytes that were published while disconnected could not be sent"
             self._notify("on_error", ConnectionLostError(unsent))
         self._next = None
         self.status = Status.CLOSED
@@ -603,7 +604,7 @@ class ConnectionState:
         self._pings.clear()
         self._held_pings.clear()
         self._subscriptions.clear()
-        self._outbox = Outbox()
+        self.outbox = Outbox()
         self._settle_opener(error or self.closed_error())
         self.effects.append(Closed(error))
         if was_open:
@@ -624,7 +625,7 @@ class ConnectionState:
             self._take_pong(attempt, now)
         elif event is PING:
             if self.is_connected:
-                self._outbox.add(commands.PONG)
+                self.outbox.add(commands.PONG)
             else:
                 attempt.outgoing.append(commands.PONG)
         elif isinstance(event, Info):
@@ -719,7 +720,7 @@ class ConnectionState:
 
     def _send_ping(self, waiter: Waiter | None) -> None:
         self._pings.append(waiter)
-        self._outbox.add(commands.PING)
+        self.outbox.add(commands.PING)
 
     def _keep_alive(self, now: int) -> None:
         if self._pings_out >= self._options.max_pings_out:

@@ -1,0 +1,80 @@
+"""Who reads a connection: its reader thread, or in that one's place a thread that handles what it reads.
+
+To hand what has come from one thread to another takes as long as a whole request otherwise does. So as long as an
+endpoint's handlers are quick, one of its threads reads, and the reader waits; that is 1.4 x the requests a second.
+
+Nothing that a handler does may hold up the reading. So before one begins, a thread that waits for nothing else is told
+to have a look (`Driver.do_soon`). It gets its turn as soon as the handler waits for anything, or Python lets another
+thread run, and gives the reading back to the reader.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from natsvc.sync.transport import Transport
+    from natsvc.wire.connection import Deliveries
+
+__all__ = ["Reading", "StandIn"]
+
+
+class StandIn(Protocol):
+    """Who may read in the reader's place. Its methods are for threads that hold the connection's lock.
+
+    Attributes:
+        reading: What it has been lent; it gives that back when nobody of it can read.
+    """
+
+    reading: Reading | None
+
+    def may_read(self) -> bool:
+        """Whether one of its threads is about to look for something to do, and may read then."""
+        ...
+
+    def keep(self, deliveries: Deliveries) -> Deliveries:
+        """Take the messages that are its own, to handle them one after the other; return the others."""
+        ...
+
+
+class Reading:
+    """The right to read one transport, which is the reader's unless it is lent.
+
+    Args:
+        transport: What is read.
+
+    Attributes:
+        transport: What is read.
+        is_over: Whether nothing more can be read.
+        error: What has ended it in the stand-in's hands; None if the server has closed the connection.
+    """
+
+    __slots__ = ("_gate", "error", "is_over", "transport")
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.is_over = False
+        self.error: Exception | None = None
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def lend(self, stand_in: StandIn) -> None:
+        """With the lock held, let somebody else read; then the reader waits."""
+        stand_in.reading = self
+
+    def give_back(self, stand_in: StandIn) -> None:
+        """With the lock held, let the reader read again."""
+        stand_in.reading = None
+        self._gate.release()
+
+    def wait(self) -> bool:
+        """Without the lock, wait until the reader is to read again; return whether there may be more to read.
+
+        Raises:
+            Exception: What the stand-in has found instead.
+        """
+        self._gate.acquire()
+        if self.error is not None:
+            raise self.error
+        return not self.is_over

@@ -1,0 +1,296 @@
+"""A thread of an endpoint's may read in the place of the reader thread; no handler may hold up the reading."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from natsvc.sync import (
+    Connection,
+    Message,
+    Request,
+    RequestTimeoutError,
+    Service,
+    ServiceClient,
+    ServiceError,
+    add_service,
+    connect,
+)
+from natsvc.sync.attendant import Attendant
+from natsvc.sync.workers import Workers
+from natsvc.testing import NatsServer
+from tests.sync_front_end.test_driver import transport_of
+from tests.worlds import LIMIT, eventually
+
+
+def workers_of(service: Service, number: int = 0) -> Workers:
+    workers = service._runner.state.endpoints[number].binding
+    assert isinstance(workers, Workers)
+    return workers
+
+
+def has_it_read(caller: Connection, service: Service, subject: str, number: int = 0) -> Workers:
+    """Ask a quick endpoint until one of its threads reads what comes."""
+    workers = workers_of(service, number)
+
+    def reads() -> bool:
+        caller.request(subject, b"quick", timeout=LIMIT)
+        return workers._is_reading and not workers.is_watched
+
+    eventually(reads)
+    return workers
+
+
+def publish_at_once(nc: Connection, subject: str, data: list[bytes], reply: str) -> None:
+    """So that they are read at once as well."""
+    with nc._driver.lock:
+        for one in data:
+            nc._state.publish(subject, one, reply=reply)
+    nc.flush(LIMIT)
+
+
+def all_answers(caller: Connection, subject: str, data: list[bytes]) -> Iterator[bytes]:
+    """The answers to requests that come all at once."""
+    with caller.subscribe(caller.new_inbox()) as subscription:
+        publish_at_once(caller, subject, data, subscription.subject)
+        for _ in data:
+            yield subscription.receive(LIMIT).data
+
+
+@contextmanager
+def reading_echo(nc: Connection, caller: Connection, **fields: Any) -> Iterator[tuple[Service, threading.Event]]:
+    """A service whose handler waits for the event if it is asked to, and that reads the connection."""
+    release = threading.Event()
+    with add_service(nc, name="echoing") as service:
+
+        @service.endpoint("echoing-r", **fields)
+        def echo(request: Request) -> bytes:
+            if request.data == b"wait":
+                release.wait(LIMIT)
+            return request.data
+
+        has_it_read(caller, service, "echoing-r")
+        try:
+            yield service, release
+        finally:
+            release.set()
+
+
+def test_while_handlers_are_quick_their_thread_reads(any_nc: Connection, caller: Connection) -> None:
+    with add_service(any_nc, name="quick") as service:
+
+        @service.endpoint("quick-r")
+        def echo(request: Request) -> bytes:
+            return request.data
+
+        has_it_read(any_nc, service, "quick-r")
+        data = [b"%d" % number for number in range(2000)]
+        assert sorted(all_answers(any_nc, "quick-r", data)) == sorted(data)
+        assert service.stats().endpoints[0].num_requests >= 2000
+
+
+def test_a_handler_that_waits_holds_up_neither_the_reading_nor_those_behind_it(
+    nc: Connection, caller: Connection
+) -> None:
+    with reading_echo(nc, caller) as (service, release), nc.subscribe("others.>") as others:
+        nc.flush(LIMIT)
+        answers = all_answers(caller, "echoing-r", [b"wait"] + [b"quick"] * 500)
+        assert [next(answers) for _ in range(500)] == [b"quick"] * 500
+        caller.publish("others.one", b"heard")
+        assert others.receive(LIMIT).data == b"heard"
+        assert [ping.id for ping in ServiceClient(caller).ping("echoing")] == [service.id]
+        release.set()
+        assert list(answers) == [b"wait"]
+
+
+def test_what_a_handler_asks_for_is_read_though_its_own_thread_has_read_the_request(
+    nc: Connection, caller: Connection
+) -> None:
+    with add_service(nc, name="asking", max_workers=1) as service:
+        service.add_endpoint("inner-r", handler=lambda request: request.data)
+
+        @service.endpoint("asking-r")
+        def ask(request: Request) -> bytes:
+            return request.data if request.data == b"quick" else nc.request("inner-r", b"inner", timeout=LIMIT).data
+
+        has_it_read(caller, service, "asking-r", 1)
+        assert list(all_answers(caller, "asking-r", [b"outer"] * 20)) == [b"inner"] * 20
+
+
+def test_what_waits_when_the_reading_is_given_back_keeps_its_order(nc: Connection, caller: Connection) -> None:
+    with reading_echo(nc, caller, max_concurrency=1) as (_, release):
+        data = [b"%d" % number for number in range(300)]
+        answers = all_answers(caller, "echoing-r", [*data[:100], b"wait", *data[100:]])
+        assert [next(answers) for _ in range(100)] == data[:100]
+        release.set()
+        assert list(answers) == [b"wait", *data[100:]]
+
+
+def test_what_is_too_much_to_wait_behind_a_handler_that_waits_is_refused(nc: Connection, caller: Connection) -> None:
+    with reading_echo(nc, caller, max_concurrency=1, max_pending=10) as (service, release):
+        before = service.stats().endpoints[0]
+        publish_at_once(caller, "echoing-r", [b"wait", *[b"quick"] * 50], "nobody")
+        # Of those that were read with the first, all but 10 are refused when it begins to wait, the others at once.
+        eventually(lambda: service.stats().endpoints[0].num_errors - before.num_errors == 40)
+        release.set()
+        eventually(lambda: service.stats().endpoints[0].num_requests - before.num_requests == 51)
+        assert service.stats().endpoints[0].last_error == "503:Too many pending requests"
+
+
+def test_two_endpoints_that_take_turns_lose_nothing(nc: Connection, caller: Connection) -> None:
+    with add_service(nc, name="turns") as service:
+        for name in ("one", "two", "three"):
+            service.add_endpoint(name, subject=f"turns.{name}", handler=lambda request: request.subject)
+        subjects = [f"turns.{('one', 'two', 'three')[turn * turn % 3]}" for turn in range(3000)]
+        with caller.subscribe(caller.new_inbox()) as subscription:
+            for subject in subjects:
+                caller.publish(subject, reply=subscription.subject)
+            answers = [subscription.receive(LIMIT).data.decode() for _ in subjects]
+        assert sorted(answers) == sorted(subjects)
+        assert sum(endpoint.num_requests for endpoint in service.stats().endpoints) == 3000
+
+
+def test_with_a_timeout_no_thread_of_the_endpoint_reads_for_the_deadline_counts_from_the_arrival(
+    nc: Connection, caller: Connection
+) -> None:
+    with add_service(nc, name="timed") as service:
+
+        @service.endpoint("timed-r", timeout=0.05, max_concurrency=1)
+        def wait(request: Request) -> bytes:
+            if request.data == b"wait":
+                release.wait(LIMIT)
+            return request.data
+
+        release = threading.Event()
+        for _ in range(50):
+            assert caller.request("timed-r", b"quick", timeout=LIMIT).data == b"quick"
+            assert workers_of(service).reading is None
+        try:
+            caller.publish("timed-r", b"wait", reply="nobody")
+            with pytest.raises(ServiceError) as caught:
+                ServiceClient(caller).request("timed-r", b"behind", timeout=LIMIT)
+            assert caught.value.code == "504"
+        finally:
+            release.set()
+
+
+def test_the_threads_end_with_the_service_though_one_of_them_waits_for_bytes(
+    nc: Connection, caller: Connection
+) -> None:
+    def threads() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("natsvc-echoing-r")]
+
+    with reading_echo(nc, caller):
+        assert threads()
+    eventually(lambda: threads() == [])
+    nc.flush(LIMIT)
+    with reading_echo(nc, caller):
+        assert caller.request("echoing-r", b"again", timeout=LIMIT).data == b"again"
+
+
+@pytest.mark.parametrize("turn", range(10))
+def test_a_stop_answers_what_one_of_the_threads_has_read(server: NatsServer, caller: Connection, turn: int) -> None:
+    with connect(server.url) as nc, caller.subscribe(caller.new_inbox()) as subscription:
+        with add_service(nc, name="stopping") as service:
+            service.add_endpoint("stopping-r", handler=lambda request: request.data)
+            has_it_read(caller, service, "stopping-r")
+            caller.flush()
+            stopping = threading.Thread(target=service.stop)
+            for number in range(1000):
+                if number == turn * 100:
+                    stopping.start()
+                caller.publish("stopping-r", b"%d" % number, reply=subscription.subject)
+            caller.flush()
+            stopping.join(LIMIT)
+        answers = []
+        caller.publish(subscription.subject, b"last")
+        while (data := subscription.receive(LIMIT).data) != b"last":
+            answers.append(int(data) if data else -1)  # without data: there is nobody any more
+        taken = [number for number in answers if number >= 0]
+        assert sorted(taken) == list(range(len(taken)))
+        assert len(answers) == 1000
+
+
+def test_it_survives_a_reconnect(make_server: Callable[..., NatsServer]) -> None:
+    server = make_server()
+    with (
+        connect(server.url, reconnect_wait=0.05) as nc,
+        connect(server.url, reconnect_wait=0.05) as caller,
+        reading_echo(nc, caller) as (service, _),
+    ):
+        before = service.stats().endpoints[0].num_requests
+        transport = transport_of(nc)
+        server.restart()
+        eventually(lambda: nc._driver._transport not in (None, transport) and nc.is_connected and caller.is_connected)
+        caller.flush(LIMIT)
+        has_it_read(caller, service, "echoing-r")
+        assert service.stats().endpoints[0].num_requests > before
+        assert transport.reading.is_over
+
+
+def test_what_fails_while_it_reads_breaks_the_connection_and_not_the_thread(
+    nc: Connection, caller: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with reading_echo(nc, caller) as (service, _):
+        transport = transport_of(nc)
+
+        def fails(*arguments: object) -> None:
+            monkeypatch.undo()
+            raise LookupError("what has come is not for us")
+
+        monkeypatch.setattr(nc._driver.state, "received", fails)
+        with pytest.raises(RequestTimeoutError):
+            caller.request("echoing-r", b"lost", timeout=0.2)
+        eventually(lambda: nc._driver._transport not in (None, transport) and nc.is_connected)
+        assert isinstance(transport.reading.error, LookupError)
+        has_it_read(caller, service, "echoing-r")
+
+
+def test_the_connection_may_be_closed_while_it_reads(server: NatsServer, caller: Connection) -> None:
+    with connect(server.url) as nc:
+        service = add_service(nc, name="closed-on")
+        service.add_endpoint("closed-on-r", handler=lambda request: request.data)
+        has_it_read(caller, service, "closed-on-r")
+        nc.close()
+        assert service.stopped.wait(LIMIT)
+    eventually(lambda: not [one for one in threading.enumerate() if one.name.startswith("natsvc-closed-on-r")])
+
+
+def test_where_no_thread_can_be_started_to_look_after_it_the_reading_is_given_back_before_a_handler_begins(
+    nc: Connection, caller: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with reading_echo(nc, caller) as (service, _), nc.subscribe("heard") as heard:
+        nc.flush(LIMIT)
+        monkeypatch.setattr(Attendant, "take", lambda *arguments: False)
+        monkeypatch.setattr(workers_of(service), "_wake", lambda: None)
+        publish_at_once(caller, "echoing-r", [b"wait", *[b"quick"] * 100], "answers")
+        caller.publish("heard", b"meanwhile")
+        assert heard.receive(LIMIT).data == b"meanwhile"
+
+
+def test_what_has_been_read_counts_as_arrived_when_a_stop_hears_that_nothing_more_will_come(
+    nc: Connection, caller: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        reading_echo(nc, caller, max_workers=1) as (service, release),
+        caller.subscribe(caller.new_inbox()) as subscription,
+    ):
+        workers = workers_of(service)
+        monkeypatch.setattr(workers, "_look", lambda: None)  # as if it had no turn for long
+        caller.publish("echoing-r", b"wait", reply=subscription.subject)
+        eventually(lambda: workers._state.active)
+        with nc._driver.lock:  # as if these had been read with that one
+            message = Message("echoing-r", b"quick", reply=subscription.subject)
+            assert workers.keep([(workers.take, message)] * 20) == []
+        stopping = threading.Thread(target=service.stop)
+        stopping.start()
+        eventually(lambda: service._state.is_draining)
+        nc.reconnect()  # without a connection there is nobody to wait for
+        eventually(lambda: not workers._kept)
+        release.set()
+        stopping.join(LIMIT)
+        assert [subscription.receive(LIMIT).data for _ in range(21)] == [b"wait", *[b"quick"] * 20]
