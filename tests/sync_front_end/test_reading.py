@@ -20,11 +20,19 @@ from natsvc.sync import (
     add_service,
     connect,
 )
+from natsvc.sync import workers as workers_module
 from natsvc.sync.attendant import Attendant
 from natsvc.sync.workers import Workers
 from natsvc.testing import NatsServer
 from tests.sync_front_end.test_driver import transport_of
 from tests.worlds import LIMIT, eventually
+
+
+@pytest.fixture(params=["at once", "after a while"])
+def looked_after(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """When somebody looks whether a handler waits: where none did for long, there is no hurry."""
+    monkeypatch.setattr(workers_module, "_CALM", 10**9 if request.param == "at once" else 0)
+    return str(request.param)
 
 
 def workers_of(service: Service, number: int = 0) -> Workers:
@@ -39,10 +47,13 @@ def has_it_read(caller: Connection, service: Service, subject: str, number: int 
 
     def reads() -> bool:
         caller.request(subject, b"quick", timeout=LIMIT)
-        return workers._is_reading and not workers.is_watched
+        return workers._is_reading
 
-    eventually(reads)
-    return workers
+    while True:
+        eventually(reads)
+        eventually(lambda: not workers.is_watched)
+        if workers._is_reading:
+            return workers
 
 
 def publish_at_once(nc: Connection, subject: str, data: list[bytes], reply: str) -> None:
@@ -94,7 +105,7 @@ def test_while_handlers_are_quick_their_thread_reads(any_nc: Connection, caller:
 
 
 def test_a_handler_that_waits_holds_up_neither_the_reading_nor_those_behind_it(
-    nc: Connection, caller: Connection
+    nc: Connection, caller: Connection, looked_after: str
 ) -> None:
     with reading_echo(nc, caller) as (service, release), nc.subscribe("others.>") as others:
         nc.flush(LIMIT)
@@ -108,7 +119,7 @@ def test_a_handler_that_waits_holds_up_neither_the_reading_nor_those_behind_it(
 
 
 def test_what_a_handler_asks_for_is_read_though_its_own_thread_has_read_the_request(
-    nc: Connection, caller: Connection
+    nc: Connection, caller: Connection, looked_after: str
 ) -> None:
     with add_service(nc, name="asking", max_workers=1) as service:
         service.add_endpoint("inner-r", handler=lambda request: request.data)
@@ -121,7 +132,9 @@ def test_what_a_handler_asks_for_is_read_though_its_own_thread_has_read_the_requ
         assert list(all_answers(caller, "asking-r", [b"outer"] * 20)) == [b"inner"] * 20
 
 
-def test_what_waits_when_the_reading_is_given_back_keeps_its_order(nc: Connection, caller: Connection) -> None:
+def test_what_waits_when_the_reading_is_given_back_keeps_its_order(
+    nc: Connection, caller: Connection, looked_after: str
+) -> None:
     with reading_echo(nc, caller, max_concurrency=1) as (_, release):
         data = [b"%d" % number for number in range(300)]
         answers = all_answers(caller, "echoing-r", [*data[:100], b"wait", *data[100:]])
@@ -294,3 +307,47 @@ def test_what_has_been_read_counts_as_arrived_when_a_stop_hears_that_nothing_mor
         release.set()
         stopping.join(LIMIT)
         assert [subscription.receive(LIMIT).data for _ in range(21)] == [b"wait", *[b"quick"] * 20]
+
+
+def test_a_response_goes_out_though_its_handler_goes_on(nc: Connection, caller: Connection, looked_after: str) -> None:
+    release = threading.Event()
+    with add_service(nc, name="going-on") as service:
+
+        @service.endpoint("going-on-r")
+        def go_on(request: Request) -> None:
+            request.respond(request.data)
+            if request.data == b"wait":
+                release.wait(LIMIT)
+
+        has_it_read(caller, service, "going-on-r")
+        try:
+            assert caller.request("going-on-r", b"wait", timeout=LIMIT).data == b"wait"
+        finally:
+            release.set()
+
+
+def test_nobody_hurries_to_look_after_handlers_that_do_not_wait_until_one_does(
+    nc: Connection, caller: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "_CALM", 3)
+    with reading_echo(nc, caller) as (service, release):
+        workers = workers_of(service)
+
+        def is_calm() -> bool:
+            caller.request("echoing-r", b"quick", timeout=LIMIT)
+            return workers._calm > 3
+
+        eventually(is_calm)
+        caller.publish("echoing-r", b"wait")
+        eventually(lambda: workers._calm == 0)
+        assert caller.request("echoing-r", b"quick", timeout=LIMIT).data == b"quick"
+        release.set()
+        eventually(is_calm)
+
+
+def test_when_nothing_comes_nobody_looks(nc: Connection, caller: Connection, looked_after: str) -> None:
+    with reading_echo(nc, caller) as (service, _):
+        workers = workers_of(service)
+        assert caller.request("echoing-r", b"quick", timeout=LIMIT).data == b"quick"
+        eventually(lambda: not workers.is_watched)
+        assert workers not in nc._driver.alarms._due

@@ -37,6 +37,16 @@ _QUICK = 1_000_000
 Where the next thread was woken at once, a request took 1.1 x the CPU time.
 """
 
+_PATIENCE = 5_000_000
+"""Nanoseconds that others may be kept waiting by the first handler that waits after many that did not.
+
+A handler that computes keeps them waiting as long: that is when Python lets another thread run. To be looked after each
+time that a thread writes takes 1.1 x the time.
+"""
+
+_CALM = 100
+"""So many times nobody must have been kept waiting before they may."""
+
 _TOGETHER = 8 * 1024
 """So many bytes of replies are written together: those who wait for them shall not have to wait for all the others'."""
 
@@ -77,6 +87,8 @@ class Workers:
         self._is_waking = False  # whether one is on its way from there, or just started
         self._is_quick = False  # whether the last handler was
         self._is_reading = False  # whether one of them waits for bytes
+        self._calm = 0  # how many looks in a row have found that nobody is kept waiting
+        self._seen = 0  # how many requests there had been at the last one
         self._busy = 0  # how many threads are in a handler, or wait for the socket
         self._threads = 0
         self._is_closed = False
@@ -160,22 +172,42 @@ class Workers:
         if self._is_quick:
             self.driver.next_to_read = self
             if self._threads > len(self._idle):
-                self.is_watched = self.driver.do_soon(self._look)
+                self._watch()
         if not self.is_watched:
             self._give_back()
             self._wake()
 
-    def _look(self) -> None:
-        """Without the lock, see that somebody reads and runs what is ready if all are busy; write what was sent."""
+    def _watch(self) -> None:
+        """Have another thread look that nobody is kept waiting."""
+        if self._calm < _CALM:
+            self.is_watched = self.driver.do_soon(self._look_soon)
+        else:
+            self.is_watched = True
+            self._seen = self._state.num_requests
+            self.driver.alarms.set(self, _clock() + _PATIENCE, self._look)
+
+    def _look_soon(self) -> None:
+        """Without the lock, look, and write what was sent."""
         with self.driver.lock:
-            self.is_watched = False
-            if not self._is_waking and self._busy == self._threads - len(self._idle):
-                self._give_back()
-                if self._ready:
-                    self._wake()
-            if self._state.service.effects:
-                self._perform()
+            self._look()
         self.driver.write()
+
+    def _look(self) -> None:
+        """See that somebody reads, and runs what is ready, if all are busy."""
+        self.is_watched = False
+        keeps_waiting = self._ready or (self.reading is not None and not self._is_reading)
+        if keeps_waiting and not self._is_waking and self._busy == self._threads - len(self._idle):
+            self._calm = 0
+            self._give_back()
+            if self._ready:
+                self._wake()
+        else:
+            self._calm += 1
+            is_any_awake = self._threads > len(self._idle)
+            if self._calm > _CALM and is_any_awake and self._seen != self._state.num_requests:
+                self._watch()
+        if self._state.service.effects:
+            self._perform()
 
     def _work(self) -> None:
         lock, ready, state, driver = self.driver.lock, self._ready, self._state, self.driver
@@ -210,6 +242,9 @@ class Workers:
                 elif self._is_closed:
                     break
                 else:
+                    if self.is_watched:
+                        self.is_watched = False
+                        driver.alarms.clear(self)
                     self._idle.append(gate)
                     lock.release()
                     gate.acquire()
