@@ -326,7 +326,7 @@ def test_whoever_looks_after_requests_writes_what_was_left_to_be_written(server:
         caller.flush(LIMIT)
         with nc._driver.lock:
             nc._driver.state.publish("left-there", b"x")
-        state.binding._look()
+        state.binding._look_soon()
         assert nc._driver.state.outgoing_size == 0, "and nobody else had to, such as who answers the server's PING"
         assert subscription.receive(LIMIT).data == b"x"
 
