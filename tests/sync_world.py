@@ -16,7 +16,8 @@ from typing import Any
 
 import natsvc.sync
 from natsvc import Endpoint, EndpointConfig, GroupConfig, ServiceConfig, ServiceDefinition, ServiceInfo, ServiceStats
-from natsvc.core import current_request, is_async
+from natsvc.core import is_async
+from natsvc.sync.workers import current_request
 from tests.worlds import LIMIT, Group, Stopping
 
 __all__ = ["SyncConnection", "SyncWorld", "begin", "run_blocking"]
@@ -131,7 +132,7 @@ class SyncGate:
         self._told: set[object] = world.told
 
     async def wait(self) -> None:
-        request = current_request.get()
+        request = current_request()
         while not self._event.wait(0.002):
             is_cancelled = request is not None and not request.is_running and request not in self._told
             if is_cancelled or self._world.is_closed:

@@ -27,7 +27,6 @@ from natsvc.core import (
     ServiceDefinition,
     ServiceState,
     ServiceStats,
-    current_request,
 )
 from natsvc.core.effects import (
     WARNING,
@@ -53,7 +52,7 @@ from natsvc.sync.connection import Connection
 from natsvc.sync.driver import Listener
 from natsvc.sync.request import Request
 from natsvc.sync.waiter import pieces
-from natsvc.sync.workers import Workers
+from natsvc.sync.workers import Workers, current_request
 from natsvc.wire.connection import SubscriptionState
 
 __all__ = ["Runner"]
@@ -85,7 +84,6 @@ class Runner:
         self._connection = self._driver.state
         self._lock = self._driver.lock
         self._context = contextvars.copy_context()
-        self._context.run(current_request.set, None)  # if a handler of another service makes this one
         config = definition.config
         check_callback("ServiceConfig.error_handler", config.error_handler)
         check_callback("ServiceConfig.done_handler", config.done_handler)
@@ -109,7 +107,7 @@ class Runner:
         self._listener = Listener(
             connection_closed=self._on_connection_closed,
             connection_error=self._on_connection_error,
-            begin_drain=lambda: self.begin_stop(caller=current_request.get()),
+            begin_drain=lambda: self.begin_stop(caller=current_request()),
             has_drained=self.has_stopped,
         )
         for control in self.state.controls:
@@ -170,7 +168,7 @@ class Runner:
 
     def stop(self, error: BaseException | None = None, timeout: float | None = None) -> None:
         """Stop, and wait for it; if a handler of the service asks, not for that handler."""
-        self.begin_stop(error, timeout, current_request.get())
+        self.begin_stop(error, timeout, current_request())
         self.has_stopped()
 
     def leave(self, error: BaseException | None) -> None:

@@ -13,9 +13,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from natsvc.core import BaseRequest, EndpointState, compose, current_request
+from natsvc.core import BaseRequest, EndpointState, compose
 from natsvc.core.replies import Reply, encode_result
 from natsvc.errors import NatsvcError
 from natsvc.message import Delivery
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from natsvc.sync.reading import Reading
     from natsvc.wire.connection import Deliveries
 
-__all__ = ["Workers"]
+__all__ = ["Workers", "current_request"]
 
 _clock = time.perf_counter_ns
 
@@ -49,6 +49,18 @@ _CALM = 100
 
 _TOGETHER = 8 * 1024
 """So many bytes of replies are written together: those who wait for them shall not have to wait for all the others'."""
+
+
+_handling: dict[int, BaseRequest] = {}
+"""The requests whose handlers run, by the thread.
+
+As a context variable, which has to be set anew in each handler's context, that takes 1.07 x the time of a request.
+"""
+
+
+def current_request() -> BaseRequest | None:
+    """Return the request whose handler this thread runs, so that a `stop()` doesn't wait for the handler it is of."""
+    return _handling.get(threading.get_ident())
 
 
 class Workers:
@@ -213,7 +225,7 @@ class Workers:
         lock, ready, state, driver = self.driver.lock, self._ready, self._state, self.driver
         connection, service = driver.state, state.service
         receive, kept = state.receive, self._kept
-        copy, handle = self._context.copy, self._handle
+        copy, handler, thread = self._context.copy, self._handler, threading.get_ident()
         gate = threading.Lock()
         gate.acquire()
         with lock:
@@ -260,14 +272,16 @@ class Workers:
                         self._perform()
                 result: object = None
                 error: BaseException | None = None
+                _handling[thread] = request
                 lock.release()
                 try:
-                    result = copy().run(handle, request)
+                    result = copy().run(handler, request)
                     if result is not None and type(result) is not bytes:
                         result = encode_result(result)
                 except BaseException as raised:  # noqa: BLE001  # the caller gets an answer, whatever it is
                     result, error = None, raised
                 lock.acquire()
+                del _handling[thread]
                 self._busy -= 1
                 now = _clock()
                 following = state.end(request, now, result, error)
@@ -330,7 +344,3 @@ class Workers:
             lock.acquire()
             if is_full:
                 self._busy -= 1
-
-    def _handle(self, request: BaseRequest) -> Any:
-        current_request.set(request)
-        return self._handler(request)
