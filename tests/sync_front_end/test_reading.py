@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from natsvc import ERROR_HEADER
 from natsvc.sync import (
     Connection,
     Message,
@@ -285,20 +286,26 @@ def test_where_no_thread_can_be_started_to_look_after_it_the_reading_is_given_ba
         assert heard.receive(LIMIT).data == b"meanwhile"
 
 
+def keep_behind_a_handler(caller: Connection, workers: Workers, reply: str, count: int) -> None:
+    """Have so many requests wait that nobody but their thread knows of, as if they had been read with its own."""
+    nc = workers.driver
+    workers._look = lambda: None  # type: ignore[method-assign]  # as if it had no turn for long
+    caller.publish("echoing-r", b"wait", reply=reply)
+    eventually(lambda: workers._state.active)
+    with nc.lock:
+        (own,) = (one for one in nc.state._subscriptions.values() if one.receive is workers.take)
+        assert workers.keep([(own.receive, Message("echoing-r", b"quick", reply=reply))] * count) == []
+
+
 def test_what_has_been_read_counts_as_arrived_when_a_stop_hears_that_nothing_more_will_come(
-    nc: Connection, caller: Connection, monkeypatch: pytest.MonkeyPatch
+    nc: Connection, caller: Connection
 ) -> None:
     with (
         reading_echo(nc, caller, max_workers=1) as (service, release),
         caller.subscribe(caller.new_inbox()) as subscription,
     ):
         workers = workers_of(service)
-        monkeypatch.setattr(workers, "_look", lambda: None)  # as if it had no turn for long
-        caller.publish("echoing-r", b"wait", reply=subscription.subject)
-        eventually(lambda: workers._state.active)
-        with nc._driver.lock:  # as if these had been read with that one
-            message = Message("echoing-r", b"quick", reply=subscription.subject)
-            assert workers.keep([(workers.take, message)] * 20) == []
+        keep_behind_a_handler(caller, workers, subscription.subject, 20)
         stopping = threading.Thread(target=service.stop)
         stopping.start()
         eventually(lambda: service._state.is_draining)
@@ -307,6 +314,21 @@ def test_what_has_been_read_counts_as_arrived_when_a_stop_hears_that_nothing_mor
         release.set()
         stopping.join(LIMIT)
         assert [subscription.receive(LIMIT).data for _ in range(21)] == [b"wait", *[b"quick"] * 20]
+
+
+def test_what_has_been_read_is_answered_also_if_the_service_has_stopped_at_once(
+    nc: Connection, caller: Connection
+) -> None:
+    with (
+        reading_echo(nc, caller, max_workers=1) as (service, release),
+        caller.subscribe(caller.new_inbox()) as subscription,
+    ):
+        keep_behind_a_handler(caller, workers_of(service), subscription.subject, 20)
+        service._runner.abort()
+        release.set()
+        answers = [subscription.receive(LIMIT) for _ in range(20)]
+        assert {answer.headers[ERROR_HEADER] for answer in answers} == {"Service stopping"}
+        eventually(lambda: workers_of(service)._threads == 0)
 
 
 def test_a_response_goes_out_though_its_handler_goes_on(nc: Connection, caller: Connection, looked_after: str) -> None:

@@ -41,7 +41,9 @@ class Request(BaseRequest):
         lock.acquire()  # and not `with`, which takes three times as long
         try:
             reply = self._answer(data, headers)
-            waiting = 0 if reply is None else self._send(driver, reply)
+            if reply is None:
+                return
+            waiting = self._send(driver, reply)
             if (
                 workers.writes_together
                 and waiting < HIGH_WATER

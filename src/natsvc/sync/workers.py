@@ -232,22 +232,19 @@ class Workers:
             self._is_waking = False
             while True:
                 following: BaseRequest | Reply | None
+                request: BaseRequest | None
                 now = _clock()
                 if ready:
                     request = ready.popleft()
                     if not request.is_running:  # it has been answered before it came to this
-                        following = state.finish(request, now)
-                        if following is not None:
-                            ready.append(following)
+                        self._finish(request, now)
                         continue
                     request._started = now
                 elif kept:
-                    admitted = receive(kept.popleft(), now)
-                    if admitted is None:
-                        if service.effects:
-                            self._perform()
+                    request = receive(kept.popleft(), now)
+                    if request is None:
+                        self._settle()
                         continue
-                    request = admitted
                 elif self.reading is not None and not self._is_reading:
                     self._read(self.reading)
                     continue
@@ -285,7 +282,6 @@ class Workers:
                 self._busy -= 1
                 now = _clock()
                 following = state.end(request, now, result, error)
-                result = error = None
                 if following is not None:
                     if isinstance(following, tuple):
                         following = self._publish(request, following, now)
@@ -294,7 +290,6 @@ class Workers:
                 self._is_quick = is_quick = request._elapsed < _QUICK
                 if service.effects:
                     self._perform()
-                request = following = None  # type: ignore[assignment]  # an idle thread keeps nothing alive
                 if (
                     (ready or kept)
                     and is_quick
@@ -302,12 +297,29 @@ class Workers:
                     and (self.is_watched or driver.is_write_due or driver.write_soon())
                 ):
                     continue
+                request = following = result = error = None  # a thread that waits keeps nothing alive
                 self._write()
             self._threads -= 1
             self.close()
 
+    def _finish(self, request: BaseRequest, now: int) -> None:
+        """Take leave of a request that is not to be handled any more."""
+        following = self._state.finish(request, now)
+        if following is not None:
+            self._ready.append(following)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Do what the state machine asks for, and write what comes of it."""
+        if self._state.service.effects:
+            self._perform()
+        self._write()
+
     def _read(self, reading: Reading) -> None:
-        """Wait for bytes in the place of the reader thread."""
+        """Wait for bytes in the place of the reader thread, unless the service has stopped meanwhile."""
+        if self._is_closed:
+            self._give_back()
+            return
         self._is_reading = True
         self._busy += 1  # for it comes back as late as from a handler
         self.driver.lock.release()
