@@ -373,3 +373,16 @@ def test_when_nothing_comes_nobody_looks(nc: Connection, caller: Connection, loo
         assert caller.request("echoing-r", b"quick", timeout=LIMIT).data == b"quick"
         eventually(lambda: not workers.is_watched)
         assert workers not in nc._driver.alarms._due
+
+
+def test_where_handlers_are_no_longer_quick_the_reading_is_given_back_and_no_thread_is_started_for_nothing(
+    nc: Connection, caller: Connection
+) -> None:
+    with reading_echo(nc, caller) as (service, _):
+        workers = workers_of(service)
+        with nc._driver.lock:
+            workers._is_quick = False
+        threads = workers._threads
+        assert caller.request("echoing-r", b"not quick", timeout=LIMIT).data == b"not quick"
+        eventually(lambda: not workers._busy or workers._is_reading)
+        assert workers._threads == threads

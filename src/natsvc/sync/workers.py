@@ -187,7 +187,8 @@ class Workers:
                 self._watch()
         if not self.is_watched:
             self._give_back()
-            self._wake()
+            if self._ready:
+                self._wake()
 
     def _watch(self) -> None:
         """Have another thread look that nobody is kept waiting."""
