@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from natsvc import ERROR_HEADER
 from natsvc.sync import (
     Connection,
+    ConnectionClosedError,
     Message,
     Request,
     RequestTimeoutError,
@@ -182,7 +184,7 @@ def test_with_a_timeout_no_thread_of_the_endpoint_reads_for_the_deadline_counts_
         release = threading.Event()
         for _ in range(50):
             assert caller.request("timed-r", b"quick", timeout=LIMIT).data == b"quick"
-            assert workers_of(service).reading is None
+            assert workers_of(service).lent is None
         try:
             caller.publish("timed-r", b"wait", reply="nobody")
             with pytest.raises(ServiceError) as caught:
@@ -297,9 +299,7 @@ def keep_behind_a_handler(caller: Connection, workers: Workers, reply: str, coun
         assert workers.keep([(own.receive, Message("echoing-r", b"quick", reply=reply))] * count) == []
 
 
-def test_what_has_been_read_counts_as_arrived_when_a_stop_hears_that_nothing_more_will_come(
-    nc: Connection, caller: Connection
-) -> None:
+def test_what_has_been_read_counts_as_arrived_when_a_stop_begins(nc: Connection, caller: Connection) -> None:
     with (
         reading_echo(nc, caller, max_workers=1) as (service, release),
         caller.subscribe(caller.new_inbox()) as subscription,
@@ -309,26 +309,84 @@ def test_what_has_been_read_counts_as_arrived_when_a_stop_hears_that_nothing_mor
         stopping = threading.Thread(target=service.stop)
         stopping.start()
         eventually(lambda: service._state.is_draining)
+        assert not workers._kept
+        with nc._driver.lock:
+            (own,) = (one for one in nc._state._subscriptions.values() if one.receive is workers.take)
+            more = [(own.receive, Message("echoing-r", b"quick", reply="nobody"))]
+            assert workers.keep(more) == more, "from now on, it counts at once"
         nc.reconnect()  # without a connection there is nobody to wait for
-        eventually(lambda: not workers._kept)
         release.set()
         stopping.join(LIMIT)
         assert [subscription.receive(LIMIT).data for _ in range(21)] == [b"wait", *[b"quick"] * 20]
 
 
-def test_what_has_been_read_is_answered_also_if_the_service_has_stopped_at_once(
-    nc: Connection, caller: Connection
+@pytest.mark.parametrize("how", ["deadline", "at once", "closed"])
+def test_what_has_been_read_is_answered_and_counted_also_by_a_stop_that_does_not_wait(
+    nc: Connection, caller: Connection, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     with (
+        suppress(ConnectionClosedError),
         reading_echo(nc, caller, max_workers=1) as (service, release),
         caller.subscribe(caller.new_inbox()) as subscription,
     ):
-        keep_behind_a_handler(caller, workers_of(service), subscription.subject, 20)
-        service._runner.abort()
+        workers = workers_of(service)
+        keep_behind_a_handler(caller, workers, subscription.subject, 20)
+        before = service.stats().endpoints[0]
+        if how == "deadline":
+            service.stop(timeout=0)
+        elif how == "at once":
+            service._runner.abort()
+        else:
+            nc.close()
+        assert service.stopped.is_set()
+        after = service.stats().endpoints[0]
+        assert after.num_requests - before.num_requests == 21
+        if how == "deadline":
+            answers = [subscription.receive(LIMIT) for _ in range(21)]
+            assert {answer.headers[ERROR_HEADER] for answer in answers} == {"Service stopping"}
         release.set()
-        answers = [subscription.receive(LIMIT) for _ in range(20)]
-        assert {answer.headers[ERROR_HEADER] for answer in answers} == {"Service stopping"}
-        eventually(lambda: workers_of(service)._threads == 0)
+        eventually(lambda: workers._threads == 0)
+    assert not [record for record in caplog.records if "could not be sent" in record.getMessage()]
+
+
+def test_what_has_been_read_comes_before_what_the_reader_delivers(nc: Connection, caller: Connection) -> None:
+    with (
+        reading_echo(nc, caller, max_concurrency=1) as (service, release),
+        caller.subscribe(caller.new_inbox()) as subscription,
+    ):
+        workers = workers_of(service)
+        keep_behind_a_handler(caller, workers, subscription.subject, 20)
+        with nc._driver.lock:
+            workers.take(Message("echoing-r", b"last", reply=subscription.subject))
+        release.set()
+        answers = [subscription.receive(LIMIT).data for _ in range(22)]
+        assert answers == [b"wait", *[b"quick"] * 20, b"last"]
+
+
+def test_a_thread_that_reads_keeps_no_request_alive(nc: Connection, caller: Connection) -> None:
+    handled: list[weakref.ref[Request]] = []
+    with add_service(nc, name="forgetful") as service:
+
+        @service.endpoint("forgetful-r")
+        def remember(request: Request) -> bytes:
+            handled.append(weakref.ref(request))
+            return request.data
+
+        has_it_read(caller, service, "forgetful-r")
+        eventually(lambda: handled and not any(one() for one in handled))
+
+
+def test_where_a_handler_has_waited_none_of_its_threads_reads_for_a_while(
+    nc: Connection, caller: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "_DISTRUST", 10**12)
+    with reading_echo(nc, caller) as (service, release):
+        caller.publish("echoing-r", b"wait")
+        eventually(lambda: workers_of(service).lent is None)
+        release.set()
+        for _ in range(50):
+            assert caller.request("echoing-r", b"quick", timeout=LIMIT).data == b"quick"
+            assert workers_of(service).lent is None
 
 
 def test_a_response_goes_out_though_its_handler_goes_on(nc: Connection, caller: Connection, looked_after: str) -> None:

@@ -66,14 +66,14 @@ class Interrupted:
 
 def test_an_interrupted_send_has_sent_nothing_and_can_be_made_again(pair: tuple[Transport, socket.socket]) -> None:
     transport, theirs = pair
-    real = transport._writing
+    real = transport._write_end
     assert real is not None
     transport.load(b"command")
-    transport._writing = Interrupted()  # type: ignore[assignment]
+    transport._write_end = Interrupted()  # type: ignore[assignment]
     with pytest.raises(KeyboardInterrupt):
         transport.send()
     assert transport.unsent == b"command"
-    transport._writing = real
+    transport._write_end = real
     assert transport.send()
     assert theirs.recv(100) == b"command"
 

@@ -460,20 +460,39 @@ class Driver:
 
     # Reading
 
-    def read_for(self, stand_in: StandIn, reading: Reading) -> None:
-        """Without the lock, wait for bytes, and deliver what they end, in the place of the reader thread.
+    def read_instead(self, reading: Reading) -> bytes:
+        """Without the lock, wait for bytes in the place of the reader thread, and return what is to be delivered.
 
-        Whatever comes of it otherwise is left to that one.
+        Whatever else comes of it is left to that one.
         """
         try:
-            if self._read_once(reading.transport, stand_in):
-                return
+            return self._read_once(reading.transport)
         except Exception as error:  # noqa: BLE001  # the reader raises it
-            reading.error = error
-        reading.is_over = True
+            reading.fail(error)
+            return b""
+
+    def deliver_instead(self, reading: Reading, data: bytes, stand_in: StandIn) -> None:
+        """With the lock held, deliver what was read in the place of the reader; the stand-in may keep its own."""
+        try:
+            self._deliver(reading.transport, data, stand_in)
+        except Exception as error:  # noqa: BLE001  # the reader raises it
+            reading.fail(error)
+
+    def _deliver(self, transport: Transport, data: bytes, stand_in: StandIn | None = None) -> None:
+        deliveries = self.state.received(transport.number, data, _clock())
+        # What the state machine asks for has its turn when all that came before has been delivered.
+        if stand_in is not None and not self.state.effects:
+            deliveries = stand_in.keep(deliveries)
+        for receive, message in deliveries:
+            receive(message)
+        if self.state.effects:
+            self.perform()
 
     def nudge(self) -> None:
-        """With the lock held, have the server say something: whoever reads comes back."""
+        """With the lock held, have the server say something, so that whoever reads comes back.
+
+        Without a connection nobody reads for long.
+        """
         if self.state.is_connected:
             self.state.ping(lambda outcome: None)
             self.do_soon(self.write)
@@ -511,10 +530,13 @@ class Driver:
 
     def _read(self, transport: Transport) -> None:
         error: BaseException | None = None
+        reading = transport.reading
         try:
-            while self._read_once(transport):
-                if self.next_to_read is not None and self._lends(transport) and not transport.reading.wait():
-                    break
+            while not reading.is_over:
+                if data := self._read_once(transport):
+                    self._receive(transport, data)
+                if self.next_to_read is not None and self._lends(reading):
+                    reading.wait()
         except OSError as raised:
             error = raised
             self.write()  # TLS may have to say what it does not like
@@ -522,25 +544,24 @@ class Driver:
             self.state.lost(transport.number, error or transport.error, _clock())
             self.perform()
 
-    def _read_once(self, transport: Transport, stand_in: StandIn | None = None) -> bool:
-        """Wait for bytes, and deliver what they end; return whether there may be more."""
+    def _read_once(self, transport: Transport) -> bytes:
+        """Wait for bytes; return what is to be delivered, which is b"" at the end, and perhaps before."""
         data = transport.read()
         if not data:
-            return False
-        is_last = False
-        if transport.tls is not None:
-            data, is_last = self._decrypt(transport, transport.tls, data)
-        if data:
-            self._receive(transport, data, stand_in)
-        return not is_last
+            transport.reading.is_over = True
+        elif transport.tls is not None:
+            data, transport.reading.is_over = self._decrypt(transport, transport.tls, data)
+        return data
 
-    def _lends(self, transport: Transport) -> bool:
+    def _lends(self, reading: Reading) -> bool:
         """Lend the reading, if who has called for it can still take it."""
         with self.lock:
             stand_in, self.next_to_read = self.next_to_read, None
-            if stand_in is None or transport is not self._transport or not stand_in.may_read():
+            if stand_in is None or reading.is_over or reading.transport is not self._transport:
                 return False
-            transport.reading.lend(stand_in)
+            if not stand_in.may_read():
+                return False
+            reading.lend(stand_in)
             return True
 
     def _decrypt(self, transport: Transport, tls: Tls, data: bytes) -> tuple[bytes, bool]:
@@ -555,17 +576,9 @@ class Driver:
             self.write()
         return tls.decrypt()
 
-    def _receive(self, transport: Transport, data: bytes, stand_in: StandIn | None) -> None:
-        """Bytes have arrived: deliver the messages that they end."""
+    def _receive(self, transport: Transport, data: bytes) -> None:
         with self.lock:
-            deliveries = self.state.received(transport.number, data, _clock())
-            # What the state machine asks for has its turn when all that came before has been delivered.
-            if stand_in is not None and not self.state.effects:
-                deliveries = stand_in.keep(deliveries)
-            for receive, message in deliveries:
-                receive(message)
-            if self.state.effects:
-                self.perform()
+            self._deliver(transport, data)
             to_write = self.begin_write()
             is_full = self.is_full
         if to_write is not None:

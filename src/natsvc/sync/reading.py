@@ -5,7 +5,8 @@ endpoint's handlers are quick, one of its threads reads, and the reader waits; t
 
 Nothing that a handler does may hold up the reading. So before one begins, a thread that waits for nothing else is told
 to have a look (`Driver.do_soon`). It gets its turn as soon as the handler waits for anything, or Python lets another
-thread run, and gives the reading back to the reader.
+thread run, and gives the reading back to the reader. So while the reading is lent, one of these is so: a thread of the
+stand-in's reads; or one is awake and in no handler, and will read, or have a look taken; or a look is due.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ class StandIn(Protocol):
     """Who may read in the reader's place. Its methods are for threads that hold the connection's lock.
 
     Attributes:
-        reading: What it has been lent; it gives that back when nobody of it can read.
+        lent: What it has been lent.
     """
 
-    reading: Reading | None
+    lent: Reading | None
 
     def may_read(self) -> bool:
         """Whether one of its threads is about to look for something to do, and may read then."""
         ...
 
     def keep(self, deliveries: Deliveries) -> Deliveries:
-        """Take the messages that are its own, to handle them one after the other; return the others."""
+        """Take messages that are its own, to handle them one after the other; return those to be delivered now."""
         ...
 
 
@@ -60,21 +61,25 @@ class Reading:
         self._gate.acquire()
 
     def lend(self, stand_in: StandIn) -> None:
-        """With the lock held, let somebody else read; then the reader waits."""
-        stand_in.reading = self
+        """With the lock held, let somebody else read; the reader is to wait then."""
+        stand_in.lent = self
 
     def give_back(self, stand_in: StandIn) -> None:
         """With the lock held, let the reader read again."""
-        stand_in.reading = None
+        stand_in.lent = None
         self._gate.release()
 
-    def wait(self) -> bool:
-        """Without the lock, wait until the reader is to read again; return whether there may be more to read.
+    def fail(self, error: Exception) -> None:
+        """Whatever the stand-in has found instead of messages ends the reading."""
+        self.error = error
+        self.is_over = True
+
+    def wait(self) -> None:
+        """Without the lock, wait until the reader is to read again, if it isn't over.
 
         Raises:
-            Exception: What the stand-in has found instead.
+            Exception: What the stand-in has found instead of bytes.
         """
         self._gate.acquire()
         if self.error is not None:
             raise self.error
-        return not self.is_over

@@ -162,6 +162,7 @@ class Runner:
     ) -> None:
         """Begin to stop."""
         with self._lock:
+            self._admit()
             self.state.stop(_clock(), timeout=timeout, error=error, caller=caller)
             self._perform()
         self._driver.write()
@@ -174,6 +175,7 @@ class Runner:
     def leave(self, error: BaseException | None) -> None:
         """Stop because the block around the service is left, and wait for it."""
         with self._lock:
+            self._admit()
             self.state.leave(_clock(), error)
             self._perform()
         self._driver.write()
@@ -186,6 +188,7 @@ class Runner:
     def abort(self) -> None:
         """Stop at once."""
         with self._lock:
+            self._admit()
             self.state.abort(_clock())
             self._perform()
         self._driver.write()
@@ -225,6 +228,11 @@ class Runner:
         workers = Workers(self._driver, state, self._context, self._perform)
         self._workers.append(workers)
         state.binding = workers
+
+    def _admit(self) -> None:
+        """Before the state machine is told to stop, give it what has been read already."""
+        for workers in self._workers:
+            workers.admit()
 
     def _answer_stats(self, request: Request) -> None:
         request.respond_json(self.stats())
@@ -295,8 +303,6 @@ class Runner:
         def confirmed() -> None:
             for subscription in subscriptions:
                 self._connection.forget(subscription)
-            for workers in self._workers:
-                workers.admit()
             self.state.unsubscribed(_clock())
             self._perform()
 
@@ -324,11 +330,13 @@ class Runner:
     # What the connection tells
 
     def _on_connection_closed(self, error: BaseException) -> None:
+        self._admit()
         self.state.connection_closed(_clock(), error)
         self._perform()
 
     def _on_subscription_ended(self, error: BaseException | None) -> None:
         if error is not None and not self._connection.is_closed:  # the end of the connection is told by itself
+            self._admit()
             self.state.subscription_lost(_clock(), error)
             self._perform()
 

@@ -1,4 +1,4 @@
-"""One connection to one server: a socket that one thread reads, and that others write to without ever waiting in it.
+"""One connection to one server: a socket read by one thread, and written to by others without ever waiting in it.
 
 A thread that waited in a send could wait for ever, with a signal unheard and everybody's replies behind it. So a send
 takes what the socket takes at once, and says whether that was all.
@@ -62,8 +62,8 @@ class Transport:
         self.error: OSError | None = None
         self.is_loading = False
         self._loaded: tuple[bytes, deque[int]] = (b"", deque())  # and how much of it was sent each time
-        self._reading: socket.socket | None = None
-        self._writing: socket.socket | None = None
+        self._read_end: socket.socket | None = None
+        self._write_end: socket.socket | None = None
 
     @property
     def has_unsent(self) -> bool:
@@ -111,14 +111,14 @@ class Transport:
         """Use this socket."""
         if _AT_ONCE:
             connected.settimeout(None)
-            self._reading = self._writing = connected
+            self._read_end = self._write_end = connected
         else:
             # Where a single send can't be told not to wait, one of two handles on the socket never waits. The other one
             # waits with a timeout, for Python then leaves the socket itself in the mode that never waits.
-            self._writing = connected.dup()
-            self._writing.settimeout(0)
+            self._write_end = connected.dup()
+            self._write_end.settimeout(0)
             connected.settimeout(_LONG)
-            self._reading = connected
+            self._read_end = connected
 
     def read(self) -> bytes:
         """Wait for bytes and return them as they come; b"" is the end.
@@ -126,10 +126,10 @@ class Transport:
         Raises:
             OSError: The connection broke.
         """
-        assert self._reading is not None  # noqa: S101  # it has been dialled by this very thread
+        assert self._read_end is not None  # noqa: S101  # who reads comes after the one that has dialled
         while True:
             try:
-                return self._reading.recv(_READ_SIZE)
+                return self._read_end.recv(_READ_SIZE)
             except TimeoutError:
                 continue
 
@@ -162,19 +162,19 @@ class Transport:
         done = sum(sent)
         if done == len(loaded):
             return True
-        assert self._writing is not None  # noqa: S101  # before it has been dialled there is nothing to send
+        assert self._write_end is not None  # noqa: S101  # before it has been dialled there is nothing to send
         rest = memoryview(loaded)[done:]
         try:
             # In the main thread, Ctrl-C has its effect between two steps of Python: were how much was sent noted in a
             # step after the sending, it might never be, and what followed would be out of place.
-            sent.extend(map(self._writing.send, (rest,), (_AT_ONCE,)))
+            sent.extend(map(self._write_end.send, (rest,), (_AT_ONCE,)))
         except BlockingIOError:
             return False
         return done + sent[-1] == len(loaded)
 
     def wait_for_room(self, timeout: float) -> None:
         """Wait until the socket takes something, or is shut down, or for so many seconds."""
-        if self._writing is None or (number := self._writing.fileno()) < 0:
+        if self._write_end is None or (number := self._write_end.fileno()) < 0:
             return
         if hasattr(select, "poll"):
             waiting = select.poll()
@@ -193,15 +193,15 @@ class Transport:
 
     def release(self) -> None:
         """Give the socket back; no thread may be in one of its calls."""
-        reading, self._reading = self._reading, None
-        writing, self._writing = self._writing, None
+        reading, self._read_end = self._read_end, None
+        writing, self._write_end = self._write_end, None
         for one in (reading, writing):
             if one is not None:
                 one.close()
 
     def _shut(self, how: int) -> None:
-        if self._reading is not None:
+        if self._read_end is not None:
             try:
-                self._reading.shutdown(how)
+                self._read_end.shutdown(how)
             except OSError:
                 return  # it is shut already

@@ -44,6 +44,13 @@ A handler that computes keeps them waiting as long: that is when Python lets ano
 time that a thread writes takes 1.1 x the time.
 """
 
+_DISTRUST = 10_000_000
+"""Nanoseconds that none of the threads is to read after a handler has waited.
+
+Handlers that wait for less than a millisecond, for an answer over the same connection, say, are quick and wait all the
+same: to lend them the reading and to take it back each time takes 1.2 x the time.
+"""
+
 _CALM = 100
 """So many times nobody must have been kept waiting before they may."""
 
@@ -78,7 +85,7 @@ class Workers:
             that began last, and of no consequence for others: somebody writes in either case.
         is_watched: Whether another thread will see to it, as soon as it gets its turn, that no request waits for a
             handler that waits, nor the reading, and that what has been sent is written.
-        reading: The reading of the connection, while it is lent to these threads.
+        lent: The reading of the connection, while these threads have it.
         take: Takes a message of the endpoint's.
     """
 
@@ -88,7 +95,7 @@ class Workers:
         self.driver = driver
         self.writes_together = False
         self.is_watched = False
-        self.reading: Reading | None = None
+        self.lent: Reading | None = None
         self._state = state
         self._context = context
         self._perform = perform
@@ -101,6 +108,7 @@ class Workers:
         self._is_reading = False  # whether one of them waits for bytes
         self._calm = 0  # how many looks in a row have found that nobody is kept waiting
         self._seen = 0  # how many requests there had been at the last one
+        self._may_read_at = 0  # from this time on
         self._busy = 0  # how many threads are in a handler, or wait for the socket
         self._threads = 0
         self._is_closed = False
@@ -110,6 +118,8 @@ class Workers:
         receive, ready, service, perform = self._state.receive, self._ready, self._state.service, self._perform
 
         def take(message: Delivery) -> None:
+            if self._kept:
+                self.admit()  # those came before
             request = receive(message, _clock())
             if request is not None:
                 ready.append(request)
@@ -150,34 +160,41 @@ class Workers:
 
     def may_read(self) -> bool:
         """Whether one of the threads is about to look for something to do, and may read then."""
-        is_awake = self._is_waking or self._busy < self._threads - len(self._idle)
-        # A deadline counts from when a request has come, so the state machine has to hear of it then.
-        return is_awake and self._is_quick and not self._is_closed and self.reading is None and not self._state.timeout
+        return (
+            (self._is_waking or self._busy < self._threads - len(self._idle))
+            and self._is_quick
+            and not self._is_closed
+            and self.lent is None
+            and not self._state.timeout  # which counts from when a request has come: the state machine has to know then
+            and self._may_read_at <= _clock()
+        )
 
     def keep(self, deliveries: Deliveries) -> Deliveries:
         """Take the endpoint's messages, to handle them one after the other; return the others.
 
         So they need not wait in the state machine, which takes 1.15 x the time.
         """
+        if self._state.service.is_draining:
+            return deliveries  # it has to know what there is before it ends
         take = self.take
         own = [message for receive, message in deliveries if receive is take]
         self._kept.extend(own)
         return [] if len(own) == len(deliveries) else [delivery for delivery in deliveries if delivery[0] is not take]
 
     def admit(self) -> None:
-        """Give the state machine what it has not seen yet: there may be nobody else who does."""
+        """Give the state machine what it has not seen yet."""
         while self._kept:
             request = self._state.receive(self._kept.popleft(), _clock())
             if request is not None:
                 self._ready.append(request)
+        if self._state.service.effects:
+            self._perform()
 
     def _give_back(self) -> None:
-        """Have the reader thread read again."""
-        if self.reading is not None and not self._is_reading:
-            self.reading.give_back(self)
+        """Have the reader thread read again, unless one of these threads does."""
+        if self.lent is not None and not self._is_reading:
+            self.lent.give_back(self)
             self.admit()
-            if self._state.service.effects:
-                self._perform()
 
     def _call(self) -> None:
         """Have a thread run what is ready: where handlers are quick, one of those that are awake, unless all wait."""
@@ -185,6 +202,13 @@ class Workers:
             self.driver.next_to_read = self
             if self._threads > len(self._idle):
                 self._watch()
+        if not self.is_watched:
+            self._wake()
+
+    def _call_upon(self) -> None:
+        """Before a handler begins, have others see to what would wait for it: where it may be quick, if it isn't."""
+        if self._is_quick:
+            self._watch()
         if not self.is_watched:
             self._give_back()
             if self._ready:
@@ -208,9 +232,10 @@ class Workers:
     def _look(self) -> None:
         """See that somebody reads, and runs what is ready, if all are busy."""
         self.is_watched = False
-        keeps_waiting = self._ready or (self.reading is not None and not self._is_reading)
+        keeps_waiting = self._ready or (self.lent is not None and not self._is_reading)
         if keeps_waiting and not self._is_waking and self._busy == self._threads - len(self._idle):
             self._calm = 0
+            self._may_read_at = _clock() + _DISTRUST
             self._give_back()
             if self._ready:
                 self._wake()
@@ -229,11 +254,13 @@ class Workers:
         copy, handler, thread = self._context.copy, self._handler, threading.get_ident()
         gate = threading.Lock()
         gate.acquire()
+        request: BaseRequest | None
+        following: BaseRequest | Reply | None
+        result: object
+        error: BaseException | None
         with lock:
             self._is_waking = False
             while True:
-                following: BaseRequest | Reply | None
-                request: BaseRequest | None
                 now = _clock()
                 if ready:
                     request = ready.popleft()
@@ -246,12 +273,14 @@ class Workers:
                     if request is None:
                         self._settle()
                         continue
-                elif self.reading is not None and not self._is_reading:
-                    self._read(self.reading)
+                elif self.lent is not None and not self._is_reading:
+                    request = following = result = error = None  # a thread that waits keeps nothing alive
+                    self._read(self.lent)
                     continue
                 elif self._is_closed:
                     break
                 else:
+                    request = following = result = error = None
                     if self.is_watched:
                         self.is_watched = False
                         driver.alarms.clear(self)
@@ -262,14 +291,13 @@ class Workers:
                     self._is_waking = False
                     continue
                 self._busy += 1
-                is_awaited = bool(ready) or (self.reading is not None and not self._is_reading)
+                is_awaited = bool(ready) or (self.lent is not None and not self._is_reading)
                 self.writes_together = is_awaited and self._is_quick
                 if is_awaited and not self._is_waking and not self.is_watched:
-                    self._call()
+                    self._call_upon()
                     if service.effects:
                         self._perform()
-                result: object = None
-                error: BaseException | None = None
+                result = error = None
                 _handling[thread] = request
                 lock.release()
                 try:
@@ -298,7 +326,7 @@ class Workers:
                     and (self.is_watched or driver.is_write_due or driver.write_soon())
                 ):
                     continue
-                request = following = result = error = None  # a thread that waits keeps nothing alive
+                request = following = result = error = None
                 self._write()
             self._threads -= 1
             self.close()
@@ -318,16 +346,18 @@ class Workers:
 
     def _read(self, reading: Reading) -> None:
         """Wait for bytes in the place of the reader thread, unless the service has stopped meanwhile."""
-        if self._is_closed:
-            self._give_back()
-            return
-        self._is_reading = True
-        self._busy += 1  # for it comes back as late as from a handler
-        self.driver.lock.release()
-        self.driver.read_for(self, reading)
-        self.driver.lock.acquire()
-        self._busy -= 1
-        self._is_reading = False
+        if not self._is_closed:
+            driver = self.driver
+            self._is_reading = True
+            self._busy += 1  # for it comes back as late as from a handler
+            driver.lock.release()
+            data = driver.read_instead(reading)
+            driver.lock.acquire()
+            self._busy -= 1
+            self._is_reading = False
+            if data:
+                driver.deliver_instead(reading, data, self)
+                self._settle()
         if reading.is_over or self._is_closed:
             self._give_back()
 
