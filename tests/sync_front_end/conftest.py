@@ -45,3 +45,9 @@ def any_nc(
         else:
             encrypted = make_server(tls=certificates.server_tls())
             yield stack.enter_context(connect(encrypted.url, tls=certificates.context()))
+
+
+@pytest.fixture
+def always_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take every handler for a quick one, once one has ended."""
+    monkeypatch.setattr("natsvc.sync.workers._QUICK", 3600 * 10**9)

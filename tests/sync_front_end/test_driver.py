@@ -189,12 +189,6 @@ def test_the_bodys_exception_leaves_the_block_also_when_somebody_else_closes(ser
         raise ZeroDivisionError
 
 
-@pytest.fixture
-def always_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take every handler for a quick one, once one has ended."""
-    monkeypatch.setattr("natsvc.sync.workers._QUICK", 3600 * 10**9)
-
-
 def publish_at_once(nc: Connection, caller: Connection, subject: str, bodies: list[bytes], reply: str) -> None:
     """Publish what a service gets in one piece: while it can't take anything, all but the first is kept for it."""
     with nc._driver.lock:

@@ -15,6 +15,7 @@ from natsvc.sync import (
     Connection,
     ConnectionClosedError,
     Message,
+    NoRespondersError,
     Request,
     RequestTimeoutError,
     Service,
@@ -27,8 +28,11 @@ from natsvc.sync import workers as workers_module
 from natsvc.sync.attendant import Attendant
 from natsvc.sync.workers import Workers
 from natsvc.testing import NatsServer
+from natsvc.wire.connection import Deliveries
 from tests.sync_front_end.test_driver import transport_of
 from tests.worlds import LIMIT, eventually
+
+pytestmark = pytest.mark.usefixtures("always_quick")  # however busy the machine is
 
 
 @pytest.fixture(params=["at once", "after a while"])
@@ -94,14 +98,18 @@ def reading_echo(nc: Connection, caller: Connection, **fields: Any) -> Iterator[
             release.set()
 
 
-def test_while_handlers_are_quick_their_thread_reads(any_nc: Connection, caller: Connection) -> None:
+def test_while_handlers_are_quick_their_thread_reads(any_nc: Connection) -> None:
     with add_service(any_nc, name="quick") as service:
 
         @service.endpoint("quick-r")
         def echo(request: Request) -> bytes:
             return request.data
 
-        has_it_read(any_nc, service, "quick-r")
+        def reads() -> bool:
+            any_nc.publish("quick-r", b"quick", reply="nobody")
+            return workers_of(service)._is_reading
+
+        eventually(reads)
         data = [b"%d" % number for number in range(2000)]
         assert sorted(all_answers(any_nc, "quick-r", data)) == sorted(data)
         assert service.stats().endpoints[0].num_requests >= 2000
@@ -259,7 +267,7 @@ def test_what_fails_while_it_reads_breaks_the_connection_and_not_the_thread(
             raise LookupError("what has come is not for us")
 
         monkeypatch.setattr(nc._driver.state, "received", fails)
-        with pytest.raises(RequestTimeoutError):
+        with pytest.raises((RequestTimeoutError, NoRespondersError)):
             caller.request("echoing-r", b"lost", timeout=0.2)
         eventually(lambda: nc._driver._transport not in (None, transport) and nc.is_connected)
         assert isinstance(transport.reading.error, LookupError)
@@ -295,8 +303,7 @@ def keep_behind_a_handler(caller: Connection, workers: Workers, reply: str, coun
     caller.publish("echoing-r", b"wait", reply=reply)
     eventually(lambda: workers._state.active)
     with nc.lock:
-        (own,) = (one for one in nc.state._subscriptions.values() if one.receive is workers.take)
-        assert workers.keep([(own.receive, Message("echoing-r", b"quick", reply=reply))] * count) == []
+        assert workers.keep([(workers.take, Message("echoing-r", b"quick", reply=reply))] * count) == []
 
 
 def test_what_has_been_read_counts_as_arrived_when_a_stop_begins(nc: Connection, caller: Connection) -> None:
@@ -311,8 +318,7 @@ def test_what_has_been_read_counts_as_arrived_when_a_stop_begins(nc: Connection,
         eventually(lambda: service._state.is_draining)
         assert not workers._kept
         with nc._driver.lock:
-            (own,) = (one for one in nc._state._subscriptions.values() if one.receive is workers.take)
-            more = [(own.receive, Message("echoing-r", b"quick", reply="nobody"))]
+            more: Deliveries = [(workers.take, Message("echoing-r", b"quick", reply="nobody"))]
             assert workers.keep(more) == more, "from now on, it counts at once"
         nc.reconnect()  # without a connection there is nobody to wait for
         release.set()
@@ -376,13 +382,27 @@ def test_a_thread_that_reads_keeps_no_request_alive(nc: Connection, caller: Conn
         eventually(lambda: handled and not any(one() for one in handled))
 
 
+def test_where_most_is_for_others_the_reader_reads(
+    nc: Connection, caller: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "_UNLENT", 10**12)
+    with reading_echo(nc, caller) as (service, _), nc.subscribe("others") as others:
+        nc.flush(LIMIT)
+        publish_at_once(caller, "others", [b"x"] * 5, "nobody")
+        assert [others.receive(LIMIT).data for _ in range(5)] == [b"x"] * 5
+        eventually(lambda: workers_of(service).lent is None)
+        for _ in range(50):
+            assert caller.request("echoing-r", b"quick", timeout=LIMIT).data == b"quick"
+            assert workers_of(service).lent is None
+
+
 def test_where_a_handler_has_waited_none_of_its_threads_reads_for_a_while(
     nc: Connection, caller: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers_module, "_DISTRUST", 10**12)
+    monkeypatch.setattr(workers_module, "_UNLENT", 10**12)
     with reading_echo(nc, caller) as (service, release):
         caller.publish("echoing-r", b"wait")
-        eventually(lambda: workers_of(service).lent is None)
+        eventually(lambda: nc._driver.lends_at)
         release.set()
         for _ in range(50):
             assert caller.request("echoing-r", b"quick", timeout=LIMIT).data == b"quick"

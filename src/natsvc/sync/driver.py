@@ -97,6 +97,7 @@ class Driver:
         alarms: What wakes them.
         is_write_due: Whether the writing has been left to a thread that has not begun with it yet.
         next_to_read: Who would read in the place of the reader thread.
+        lends_at: When the reader may let somebody do so again.
     """
 
     def __init__(self, preparation: Preparation) -> None:
@@ -108,6 +109,7 @@ class Driver:
         self.alarms = Alarms(self.lock, self.write)
         self.is_write_due = False
         self.next_to_read: StandIn | None = None
+        self.lends_at = 0
         self._preparation = preparation
         self._context = contextvars.copy_context()
         self._tls_context: ssl.SSLContext | None = None
@@ -557,9 +559,13 @@ class Driver:
         """Lend the reading, if who has called for it can still take it."""
         with self.lock:
             stand_in, self.next_to_read = self.next_to_read, None
-            if stand_in is None or reading.is_over or reading.transport is not self._transport:
-                return False
-            if not stand_in.may_read():
+            if (
+                stand_in is None
+                or reading.is_over
+                or reading.transport is not self._transport
+                or self.lends_at > _clock()
+                or not stand_in.may_read()
+            ):
                 return False
             reading.lend(stand_in)
             return True

@@ -44,11 +44,12 @@ A handler that computes keeps them waiting as long: that is when Python lets ano
 time that a thread writes takes 1.1 x the time.
 """
 
-_DISTRUST = 10_000_000
-"""Nanoseconds that none of the threads is to read after a handler has waited.
+_UNLENT = 10_000_000
+"""Nanoseconds that the reader keeps the reading to itself after it was lent in vain.
 
-Handlers that wait for less than a millisecond, for an answer over the same connection, say, are quick and wait all the
-same: to lend them the reading and to take it back each time takes 1.2 x the time.
+That is so if most of what was read was for others, who had to be woken all the same; and if a handler has waited. One
+that waits for less than a millisecond, for an answer over the same connection, say, is quick: to lend the reading each
+time, and to take it back, takes 1.2 x the time.
 """
 
 _CALM = 100
@@ -108,7 +109,7 @@ class Workers:
         self._is_reading = False  # whether one of them waits for bytes
         self._calm = 0  # how many looks in a row have found that nobody is kept waiting
         self._seen = 0  # how many requests there had been at the last one
-        self._may_read_at = 0  # from this time on
+        self._is_read_for_others = False  # whether most of what was read last
         self._busy = 0  # how many threads are in a handler, or wait for the socket
         self._threads = 0
         self._is_closed = False
@@ -166,7 +167,6 @@ class Workers:
             and not self._is_closed
             and self.lent is None
             and not self._state.timeout  # which counts from when a request has come: the state machine has to know then
-            and self._may_read_at <= _clock()
         )
 
     def keep(self, deliveries: Deliveries) -> Deliveries:
@@ -179,7 +179,10 @@ class Workers:
         take = self.take
         own = [message for receive, message in deliveries if receive is take]
         self._kept.extend(own)
-        return [] if len(own) == len(deliveries) else [delivery for delivery in deliveries if delivery[0] is not take]
+        if len(own) == len(deliveries):
+            return []
+        self._is_read_for_others = len(own) * 2 < len(deliveries)
+        return [delivery for delivery in deliveries if delivery[0] is not take]
 
     def admit(self) -> None:
         """Give the state machine what it has not seen yet."""
@@ -235,7 +238,7 @@ class Workers:
         keeps_waiting = self._ready or (self.lent is not None and not self._is_reading)
         if keeps_waiting and not self._is_waking and self._busy == self._threads - len(self._idle):
             self._calm = 0
-            self._may_read_at = _clock() + _DISTRUST
+            self.driver.lends_at = _clock() + _UNLENT
             self._give_back()
             if self._ready:
                 self._wake()
@@ -346,8 +349,8 @@ class Workers:
 
     def _read(self, reading: Reading) -> None:
         """Wait for bytes in the place of the reader thread, unless the service has stopped meanwhile."""
+        driver = self.driver
         if not self._is_closed:
-            driver = self.driver
             self._is_reading = True
             self._busy += 1  # for it comes back as late as from a handler
             driver.lock.release()
@@ -358,7 +361,11 @@ class Workers:
             if data:
                 driver.deliver_instead(reading, data, self)
                 self._settle()
-        if reading.is_over or self._is_closed:
+        if self._is_read_for_others:
+            self._is_read_for_others = False
+            driver.lends_at = _clock() + _UNLENT
+            self._give_back()
+        elif reading.is_over or self._is_closed:
             self._give_back()
 
     def _publish(self, request: BaseRequest, reply: Reply, now: int) -> BaseRequest | None:

@@ -19,6 +19,8 @@ __all__ = [
     "PING",
     "PONG",
     "SEPARATORS",
+    "SHORT_ANSWER",
+    "SHORT_ENOUGH",
     "answer",
     "check_queue_group",
     "check_subject",
@@ -47,8 +49,11 @@ _SEPARATING = bytes((*range(0x21), 0x7F))
 SEPARATORS: Final = frozenset(map(chr, _SEPARATING))
 """Blanks and control characters: no argument may hold one."""
 
-_SHORT_ENOUGH = MAX_CONTROL_LINE - 32
+SHORT_ENOUGH = MAX_CONTROL_LINE - 32
 """Subjects of so many bytes leave room in a command line for whatever number stands behind them."""
+
+SHORT_ANSWER: Final = b"PUB %b %d\r\n%b\r\n"
+"""An `answer` with such a subject and without headers: the subject, the size of the data, the data."""
 
 
 def connect(fields: Mapping[str, object]) -> bytes:
@@ -109,9 +114,9 @@ def answer(reply: bytes, data: bytes, block: bytes = b"") -> bytes:
         arguments = b"%b %d %d" % (reply, len(block), len(block) + len(data))
         _check_length(arguments)
         return b"".join((b"HPUB ", arguments, b"\r\n", block, data, b"\r\n"))
-    if len(reply) > _SHORT_ENOUGH:
+    if len(reply) > SHORT_ENOUGH:
         _check_length(b"%b %d" % (reply, len(data)))
-    return b"PUB %b %d\r\n%b\r\n" % (reply, len(data), data)
+    return SHORT_ANSWER % (reply, len(data), data)
 
 
 def subscribe(subject: str, queue_group: str, sid: int) -> bytes:

@@ -250,7 +250,9 @@ class ConnectionState:
         size = len(data) + len(block)
         if size > self.max_payload:
             raise MaxPayloadError(size, self.max_payload)
-        if isinstance(subject, bytes):
+        if type(subject) is bytes and not block and len(subject) <= commands.SHORT_ENOUGH:
+            command = commands.SHORT_ANSWER % (subject, size, data)  # as nearly all: another call takes 1.02 x the time
+        elif isinstance(subject, bytes):
             command = commands.answer(subject, data, block)
         else:
             command = commands.publish(subject, data, reply, block)
