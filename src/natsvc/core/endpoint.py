@@ -148,10 +148,7 @@ class EndpointState:
         request._elapsed = elapsed = now - request._started
         self.num_requests += 1
         self.processing_time += elapsed
-        if request._held or self.waiting or self.service.is_draining or request not in self.active:
-            return self._free_slot(request, now)
-        self.active.remove(request)
-        return None
+        return self._free_slot(request, now)
 
     def conclude(self, request: BaseRequest, now: int, result: object, error: BaseException | None) -> Reply | None:
         """Take what a handler came to: a result, or the exception it ended with. Return the reply it means, if any.

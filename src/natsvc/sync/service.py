@@ -178,7 +178,7 @@ class Service(_Endpoints, ServiceView):
         """Stop: take no new requests, handle and answer those that have arrived, then leave.
 
         It doesn't raise what ended the service, and may be called again: the second call joins the first. Called by a
-        handler of the service, it doesn't wait for that handler.
+        handler of the service, in the thread that it runs in, it doesn't wait for that handler.
 
         Args:
             error: What ends the service.

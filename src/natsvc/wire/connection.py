@@ -251,7 +251,8 @@ class ConnectionState:
         if size > self.max_payload:
             raise MaxPayloadError(size, self.max_payload)
         if type(subject) is bytes and not block and len(subject) <= commands.SHORT_ENOUGH:
-            command = commands.SHORT_ANSWER % (subject, size, data)  # as nearly all: another call takes 1.02 x the time
+            # As nearly all are. Without the call of `answer`, a request in threads takes 0.97 x the time.
+            command = commands.SHORT_ANSWER % (subject, size, data)
         elif isinstance(subject, bytes):
             command = commands.answer(subject, data, block)
         else:
