@@ -274,6 +274,24 @@ def test_what_fails_while_it_reads_breaks_the_connection_and_not_the_thread(
         has_it_read(caller, service, "echoing-r")
 
 
+def test_a_thread_that_fails_otherwise_gives_the_reading_back(
+    nc: Connection, caller: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: shown.append(arguments.exc_value))
+    with reading_echo(nc, caller) as (service, _):
+
+        def fails() -> None:
+            raise LookupError("of our own making")
+
+        monkeypatch.setattr(workers_of(service), "_settle", fails)
+        caller.publish("echoing-r", b"read in vain", reply="nobody")
+        eventually(lambda: shown)
+        nc.flush(LIMIT)
+        assert [str(error) for error in shown] == ["of our own making"]
+        monkeypatch.undo()
+
+
 def test_the_connection_may_be_closed_while_it_reads(server: NatsServer, caller: Connection) -> None:
     with connect(server.url) as nc:
         service = add_service(nc, name="closed-on")

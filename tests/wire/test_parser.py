@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -59,15 +59,19 @@ RESTRICTED = (
 REFUSED = INFO_LINE + b"-ERR 'Authorization Violation'\r\n"
 
 
-def feed_all(parser: Parser, pieces: Iterable[bytes]) -> list[Event]:
-    return [event for piece in pieces for event in parser.feed(piece)]
+KNOWN = {b"%d" % sid: sid for sid in range(0, 1000, 2)}
+"""Known by their number, so that nothing else than without it must come of it."""
 
 
-def parse(data: bytes) -> list[Event]:
+def feed_all(parser: Parser, pieces: Iterable[bytes], known: Mapping[bytes, Any] = KNOWN) -> list[Event[Any]]:
+    return [event for piece in pieces for event in parser.feed(piece, known)]
+
+
+def parse(data: bytes) -> list[Event[Any]]:
     return Parser().feed(data)
 
 
-def comparable(events: Iterable[Event]) -> list[Any]:
+def comparable(events: Iterable[Event[Any]]) -> list[Any]:
     """Events as values that are equal if the events say the same."""
     values: list[Any] = []
     for event in events:
@@ -82,12 +86,14 @@ def comparable(events: Iterable[Event]) -> list[Any]:
 
 
 def only_message(data: bytes) -> tuple[int, Message]:
+    event: Any
     (event,) = parse(data)
     assert isinstance(event, tuple)
     return event
 
 
 def only_problem(data: bytes, parser: Parser | None = None) -> ProtocolError:
+    event: Any
     (event,) = (parser or Parser()).feed(data)
     assert isinstance(event, ProtocolError)
     return event
@@ -173,7 +179,7 @@ def test_a_recorded_session_in_small_pieces_is_the_same(session: bytes, length: 
         (b'INFO {"name":"\xc3\xa9 x"}\r\n', Info({"name": "é x"})),
     ],
 )
-def test_a_verb_is_known_in_any_case(line: bytes, event: Event) -> None:
+def test_a_verb_is_known_in_any_case(line: bytes, event: Event[Any]) -> None:
     assert parse(line) == [event]
 
 
@@ -399,9 +405,36 @@ def test_info_without_a_json_object_breaks_the_stream(text: bytes) -> None:
     assert only_problem(b"INFO " + text + b"\r\n").problem == "INFO without a JSON object"
 
 
+def test_messages_come_with_what_their_subscription_is_known_by_however_its_number_is_written() -> None:
+    parser = Parser()
+    known = {b"7": "seven", b"1234567": "many"}
+    found = [
+        *parser.feed(
+            b"MSG a 7 1\r\nx\r\nMSG a 007 r 1\r\nx\r\nHMSG a 1234567 12 12\r\nNATS/1.0\r\n\r\n\r\nmsg a 7 1\r\nx\r\n",
+            known,
+        ),
+        *parser.feed(b"MSG a 7 5\r\nx", known),
+        *parser.feed(b"yzzy\r\n", known),
+    ]
+    assert [event[0] for event in found if isinstance(event, tuple)] == ["seven", "seven", "many", "seven", "seven"]
+    assert parser.has_only_known
+
+
+@pytest.mark.parametrize("other", [b"PING\r\n", b"MSG a 8 1\r\nx\r\n", b"msg a 8 1\r\nx\r\n", b"BOGUS\r\n"])
+def test_it_tells_whether_there_was_anything_but_messages_of_known_subscriptions(other: bytes) -> None:
+    parser = Parser()
+    message = b"MSG a 7 1\r\nx\r\n"
+    for data, has_only_known in ((message, True), (message + other, False), (b"", True)):
+        parser.feed(data, {b"7": "seven"})
+        assert parser.has_only_known is has_only_known
+    parser = Parser()
+    parser.feed(other + message, {b"7": "seven"})
+    assert not parser.has_only_known
+
+
 def test_events_before_the_break_are_given_and_none_after_it() -> None:
     parser = Parser()
-    events = parser.feed(b"PING\r\nMSG a 1 1\r\nx\r\nBOGUS\r\nPING\r\n")
+    events: list[Event[Any]] = parser.feed(b"PING\r\nMSG a 1 1\r\nx\r\nBOGUS\r\nPING\r\n")
     assert comparable(events) == [
         PING,
         (1, "a", "", b"x", None),
@@ -455,7 +488,7 @@ def test_a_line_has_a_limit_however_it_comes(start: bytes, end: bytes, limit: in
 def test_a_line_that_never_ends_is_not_kept_beyond_its_limit(start: bytes) -> None:
     parser = Parser()
     most = 0
-    events = parser.feed(start)
+    events: list[Event[Any]] = parser.feed(start)
     for _ in range(2 * MAX_LINE // 1000):
         events += parser.feed(b"x" * 1000)
         most = max(most, parser.buffered)
@@ -588,7 +621,7 @@ def complaints(draw: st.DrawFn) -> Step:
     return draw(spelled(b"-ERR", b"'" + text.encode() + b"'")), ErrorReport(text)
 
 
-def bare(verb: bytes, event: Event) -> st.SearchStrategy[Step]:
+def bare(verb: bytes, event: Event[Any]) -> st.SearchStrategy[Step]:
     return spelled(verb).map(lambda line: (line, event))
 
 
@@ -620,14 +653,16 @@ def test_a_session_cut_at_any_place_gives_what_was_sent(session: list[Step]) -> 
 @given(sessions, st.data())
 def test_a_session_in_any_pieces_gives_what_was_sent(session: list[Step], data: st.DataObject) -> None:
     pieces = data.draw(cut(b"".join(part for part, _ in session)))
-    assert comparable(feed_all(Parser(), pieces)) == [event for _, event in session]
+    sent = [event for _, event in session]
+    assert comparable(feed_all(Parser(), pieces)) == sent
+    assert comparable(feed_all(Parser(), pieces, {})) == sent
 
 
 def check_any(pieces: list[bytes], limit: int) -> None:
     parser = Parser(max_inbound_payload=limit)
-    events: list[Event] = []
+    events: list[Event[Any]] = []
     for piece in pieces:
-        events += parser.feed(piece)
+        events += parser.feed(piece, KNOWN)
         assert parser.buffered <= max(MAX_INFO_LINE, limit + 2)
     whole = Parser(max_inbound_payload=limit)
     assert comparable(whole.feed(b"".join(pieces))) == comparable(events)

@@ -251,6 +251,15 @@ class Workers:
             self._perform()
 
     def _work(self) -> None:
+        try:
+            self._handle_all()
+        except BaseException:  # which would be our own fault, and shall not be everybody's who is on the connection
+            with self.driver.lock:
+                self._is_reading = False
+                self._give_back()
+            raise
+
+    def _handle_all(self) -> None:
         lock, ready, state, driver = self.driver.lock, self._ready, self._state, self.driver
         connection, service = driver.state, state.service
         receive, kept = state.receive, self._kept

@@ -16,7 +16,7 @@ from __future__ import annotations
 import enum
 import functools
 from collections import deque
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from natsvc.errors import (
     AuthorizationError,
@@ -138,6 +138,7 @@ class ConnectionState:
         self._held_pings: list[Waiter] = []  # who has asked while there was no connection
         self._last_sid = 0
         self._subscriptions: dict[int, SubscriptionState] = {}
+        self._receivers: dict[bytes, Callable[[Message], Any]] = {}  # theirs, by the number as servers write it
         self._inbox: Inbox | None = None
 
     # What the front-end reads
@@ -287,6 +288,7 @@ class ConnectionState:
         command = commands.subscribe(subject, queue_group, sid)
         self._last_sid = sid
         subscription = self._subscriptions[sid] = SubscriptionState(sid, subject, queue_group, receive, ended)
+        self._receivers[b"%d" % sid] = receive
         if self.is_connected:  # otherwise it is sent when there is a connection
             self.outbox.add(command)
         return subscription
@@ -301,7 +303,11 @@ class ConnectionState:
     def forget(self, subscription: SubscriptionState) -> None:
         """Unsubscribe, if that has not been done, and deliver nothing more."""
         self.unsubscribe(subscription)
+        self._remove(subscription)
+
+    def _remove(self, subscription: SubscriptionState) -> None:
         self._subscriptions.pop(subscription.sid, None)
+        self._receivers.pop(b"%d" % subscription.sid, None)
 
     def ping(self, waiter: Waiter) -> None:
         """Ask the server to confirm that it has processed all that was sent before.
@@ -453,25 +459,24 @@ class ConnectionState:
         attempt = self._attempt
         if attempt is None or attempt.number != number:
             return deliveries
-        events = attempt.parser.feed(data)
         # Nobody is subscribed yet at a server that has not let us in.
-        subscriptions = self._subscriptions if self.is_connected else {}
-        try:
-            # All of them messages, and of known subscriptions, as nearly always: half the time of the loop below.
-            return [(subscriptions[sid].receive, message) for sid, message in events]  # type: ignore[misc]
-        except (KeyError, TypeError):
-            pass
+        receivers = self._receivers if self.is_connected else {}
+        events = attempt.parser.feed(data, receivers)
+        if attempt.parser.has_only_known:  # as nearly always
+            return cast("Deliveries", events)
         for event in events:
             if type(event) is tuple:
-                sid, message = event
-                subscription = subscriptions.get(sid)
-                if subscription is not None:
-                    deliveries.append((subscription.receive, message))
+                receive, message = event
+                if isinstance(receive, int):  # what came in between may have let us in
+                    subscription = self._subscriptions.get(receive) if self.is_connected else None
+                    if subscription is not None:
+                        deliveries.append((subscription.receive, message))
+                elif receive in receivers.values():  # and may have ended a subscription
+                    deliveries.append((receive, message))
             else:
                 self._take_event(attempt, event, now)
                 if self._attempt is not attempt:  # that was its end
                     return deliveries
-                subscriptions = self._subscriptions if self.is_connected else {}
         if attempt.phase is Phase.UPGRADING and attempt.parser.buffered:
             self._take_event(attempt, None, now)
         return deliveries
@@ -569,7 +574,7 @@ class ConnectionState:
                 self.effects.append(Settle(waiter, lost))
         for one in list(self._subscriptions.values()):
             if one.is_leaving:
-                del self._subscriptions[one.sid]
+                self._remove(one)
         self.effects.append(Disconnect(attempt.number, last_words, in_order=on_demand))
         self._notify("on_disconnect", error)
         self._pool.disconnected(attempt.address, now, on_demand=on_demand)
@@ -607,6 +612,7 @@ class ConnectionState:
         self._pings.clear()
         self._held_pings.clear()
         self._subscriptions.clear()
+        self._receivers.clear()
         self.outbox = Outbox()
         self._settle_opener(error or self.closed_error())
         self.effects.append(Closed(error))

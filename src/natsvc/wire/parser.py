@@ -10,8 +10,9 @@ from __future__ import annotations
 import enum
 import functools
 import json
+from collections.abc import Mapping
 from io import BytesIO
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from natsvc.errors import ProtocolError
 from natsvc.message import Message
@@ -95,8 +96,13 @@ class ErrorReport(Value):
         self.text = text
 
 
-Event: TypeAlias = tuple[int, Message] | Info | ErrorReport | Verb | ProtocolError
-"""What has come. A message comes with the number of its subscription (sid), in a bare tuple: this is the hot path."""
+_K = TypeVar("_K")
+
+Event: TypeAlias = "tuple[_K | int, Message] | Info | ErrorReport | Verb | ProtocolError"
+"""What has come. A message comes with what its subscription is known by, or else with its number (sid).
+
+It comes in a bare tuple: this is the hot path.
+"""
 
 
 class _Head(Value):
@@ -151,17 +157,23 @@ _numbers = functools.lru_cache(maxsize=8)(_Numbers)
 
 _DECIMALS: Final = _numbers(10**_MAX_DIGITS - 1)
 
+_NONE_KNOWN: Final[Mapping[bytes, Any]] = {}
+
 
 class Parser:
     """The reading side of one connection: bytes in, events out.
 
     Args:
         max_inbound_payload: The largest message that is taken, in bytes of headers and data. Default: 64 MiB.
+
+    Attributes:
+        has_only_known: Whether all that was found last are messages of known subscriptions.
     """
 
-    __slots__ = ("_enough", "_head", "_is_broken", "_sizes", "_unfinished")
+    __slots__ = ("_enough", "_head", "_is_broken", "_sizes", "_unfinished", "has_only_known")
 
     def __init__(self, *, max_inbound_payload: int = MAX_INBOUND_PAYLOAD) -> None:
+        self.has_only_known = True
         self._sizes = _numbers(max_inbound_payload, _CRLF)
         self._is_broken = False
         self._unfinished: BytesIO | None = None  # the start of a line, or what of a message has come after its line
@@ -173,13 +185,18 @@ class Parser:
         """How many bytes are kept until the rest of their line or message has come."""
         return 0 if self._unfinished is None else self._unfinished.tell()
 
-    def feed(self, data: bytes) -> list[Event]:
+    def feed(self, data: bytes, known: Mapping[bytes, _K] = _NONE_KNOWN) -> list[Event[_K]]:
         """Take the next bytes of the stream and return what they complete, in order.
 
         Nothing is raised, whatever the bytes. Where they break the protocol or a limit, a ProtocolError is the last
         event of the stream: nothing is read after it, for nothing tells what that would be.
+
+        Args:
+            data: The bytes.
+            known: What the messages of a subscription are to come with, by its number (sid) as servers write it.
         """
-        events: list[Event] = []
+        events: list[Event[_K]] = []
+        self.has_only_known = True
         if self._is_broken:
             return events
         stream, head = self._unfinished, self._head
@@ -191,15 +208,16 @@ class Parser:
                 return events
             stream.seek(0)
             self._unfinished = self._head = None
-        if head is None or self._read_message(head, stream, events):
-            self._read_commands(stream, events)
+        if head is None or self._read_message(head, stream, known, events):
+            self._read_commands(stream, known, events)
         return events
 
-    def _read_commands(self, stream: BytesIO, events: list[Event]) -> None:
+    def _read_commands(self, stream: BytesIO, known: Mapping[bytes, _K], events: list[Event[_K]]) -> None:
         """Read to the end of the stream; stop where a command is unfinished or none."""
         append, readline, read = events.append, stream.readline, stream.read
         numbers, sizes, new_message = _DECIMALS.ready, self._sizes.ready, Message.__new__
         header_size: int | None
+        subscription: _K | int
         while line := readline(MAX_LINE):
             try:
                 match line.split(b" "):
@@ -214,13 +232,14 @@ class Parser:
                     case _:
                         raise ValueError
                 try:
-                    sid, size = numbers[sid_digits], sizes[size_digits]
+                    subscription, size = known[sid_digits], sizes[size_digits]
                 except KeyError:
-                    sid, size = _DECIMALS.read(sid_digits), self._sizes.read(size_digits)
+                    subscription = self._find(_DECIMALS.read(sid_digits), known)
+                    size = self._sizes.read(size_digits)
                 if not subject or _TAB in line or (header_size is not None and header_size > size):
                     raise ValueError
             except ValueError:
-                if self._read_command(line, stream, events):
+                if self._read_command(line, stream, known, events):
                     continue
                 return
             if header_size is None:
@@ -229,7 +248,8 @@ class Parser:
                 block, data = read(header_size), read(size - header_size)
             end = read(2)
             if end != _CRLF:
-                self._stop(_Head(sid, subject, reply, header_size, size), (block or b"") + data, end, events)
+                head = _Head(_DECIMALS.read(sid_digits), subject, reply, header_size, size)
+                self._stop(head, (block or b"") + data, end, events)
                 return
             # Less than half the time that the constructor takes.
             message = new_message(Message)
@@ -237,9 +257,16 @@ class Parser:
             message.data = data
             message._reply = reply
             message._headers = block
-            append((sid, message))
+            append((subscription, message))
 
-    def _read_command(self, line: bytes, stream: BytesIO, events: list[Event]) -> bool:
+    def _find(self, sid: int, known: Mapping[bytes, _K]) -> _K | int:
+        found = known.get(b"%d" % sid)
+        if found is None:
+            self.has_only_known = False
+            return sid
+        return found
+
+    def _read_command(self, line: bytes, stream: BytesIO, known: Mapping[bytes, _K], events: list[Event[_K]]) -> bool:
         """Read one command, however it is spelled; return whether the next one can be read."""
         if not line.endswith(b"\n"):
             limit = MAX_LINE
@@ -258,11 +285,12 @@ class Parser:
             self._break(str(error), line, events)
             return False
         if isinstance(command, _Head):
-            return self._read_message(command, stream, events)
+            return self._read_message(command, stream, known, events)
+        self.has_only_known = False
         events.append(command)
         return True
 
-    def _read_message(self, head: _Head, stream: BytesIO, events: list[Event]) -> bool:
+    def _read_message(self, head: _Head, stream: BytesIO, known: Mapping[bytes, _K], events: list[Event[_K]]) -> bool:
         """Read what comes after a message's line; return whether the next command can be read."""
         header_size, size = head.header_size, head.size
         block = None if header_size is None else stream.read(header_size)
@@ -271,10 +299,11 @@ class Parser:
         if end != _CRLF:
             self._stop(head, (block or b"") + data, end, events)
             return False
-        events.append((head.sid, Message(head.subject, data, reply=head.reply, headers=block)))
+        message = Message(head.subject, data, reply=head.reply, headers=block)
+        events.append((self._find(head.sid, known), message))
         return True
 
-    def _stop(self, head: _Head, content: bytes, end: bytes, events: list[Event]) -> None:
+    def _stop(self, head: _Head, content: bytes, end: bytes, events: list[Event[_K]]) -> None:
         """Stop at a message that is not whole, or that goes on where it should end."""
         if len(end) < len(_CRLF):
             self._keep(content + end, enough=head.size + len(_CRLF), head=head)
@@ -287,8 +316,9 @@ class Parser:
         self._enough = enough
         self._head = head
 
-    def _break(self, problem: str, received: bytes, events: list[Event]) -> None:
+    def _break(self, problem: str, received: bytes, events: list[Event[_K]]) -> None:
         self._is_broken = True
+        self.has_only_known = False
         events.append(ProtocolError(problem, received))
 
 
