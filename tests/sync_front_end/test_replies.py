@@ -186,3 +186,11 @@ def test_dropped_while_another_thread_has_the_lock_it_waits_for_nothing_and_ends
     assert reply in interest(server)
     client.publish(reply, b"more")
     eventually(lambda: reply not in interest(server))
+
+
+def test_interrupted_while_it_is_made_it_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    ignored: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", ignored.append)
+    replies = Replies.__new__(Replies)
+    del replies
+    assert ignored == []

@@ -71,7 +71,8 @@ class Replies(RepliesView):
         self._reception.close()
 
     def __del__(self) -> None:
-        self._reception.abandon()
+        if hasattr(self, "_reception"):  # Ctrl-C may come before it is there
+            self._reception.abandon()
 
 
 class _Reception:
