@@ -13,7 +13,8 @@ from natsvc.core import REQUEST_TIMEOUT, check_duration
 from natsvc.errors import ConnectionClosedError, RequestTimeoutError, SubscriptionClosedError
 from natsvc.message import Data, Message
 from natsvc.sync.callbacks import check_callback
-from natsvc.sync.driver import Driver, Listener
+from natsvc.sync.driver import Driver
+from natsvc.sync.listener import Listener
 from natsvc.sync.waiter import Waiter, pieces
 from natsvc.wire.backlog import Backlog
 from natsvc.wire.options import FLUSH_TIMEOUT

@@ -12,14 +12,11 @@ as somebody waits, to one that waits for nothing else (`do_soon`).
 
 from __future__ import annotations
 
-import atexit
 import contextvars
 import functools
-import os
 import random
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -28,6 +25,7 @@ from natsvc.errors import ConnectionClosedError
 from natsvc.sync.alarms import Alarms
 from natsvc.sync.attendant import Attendant
 from natsvc.sync.callbacks import Callbacks
+from natsvc.sync.exiting import CLOSE_LIMIT, look_after, settle_before_logging_ends
 from natsvc.sync.transport import Transport
 from natsvc.sync.waiter import Waiter, pieces
 from natsvc.wire.connection import ConnectionState
@@ -37,11 +35,12 @@ if TYPE_CHECKING:
     import ssl
 
     from natsvc.connecting import Preparation
+    from natsvc.sync.listener import Listener
     from natsvc.sync.reading import Reading, StandIn
     from natsvc.sync.tls import Tls
     from natsvc.wire.addresses import ServerAddress
 
-__all__ = ["HIGH_WATER", "Driver", "Listener"]
+__all__ = ["HIGH_WATER", "Driver"]
 
 _clock = time.perf_counter_ns
 
@@ -50,35 +49,6 @@ HIGH_WATER = 64 * 1024
 
 _TURNS = 16
 """So many writes one thread makes while others give it more; then it has done its share."""
-
-_CLOSE_LIMIT = 2.0
-"""Seconds that the last bytes may take to get away."""
-
-
-class Listener:
-    """What a connection tells a service on it, with its lock held.
-
-    Attributes:
-        connection_closed: The connection is closed for good; with the cause.
-        connection_error: Something else went wrong that a service's owner may want to know.
-        begin_drain: The connection is about to be drained: begin to stop. Called without the lock.
-        has_drained: Wait until that is done, for so many seconds, and raise TimeoutError if it isn't then. Called
-            without the lock.
-    """
-
-    __slots__ = ("begin_drain", "connection_closed", "connection_error", "has_drained")
-
-    def __init__(
-        self,
-        connection_closed: Callable[[BaseException], object],
-        connection_error: Callable[[BaseException], object],
-        begin_drain: Callable[[], object],
-        has_drained: Callable[[float], object],
-    ) -> None:
-        self.connection_closed = connection_closed
-        self.connection_error = connection_error
-        self.begin_drain = begin_drain
-        self.has_drained = has_drained
 
 
 class Driver:
@@ -105,7 +75,7 @@ class Driver:
         self.lock = threading.RLock()
         self.closed = threading.Event()
         self.listeners: list[Listener] = []
-        self.callbacks = Callbacks(_settle_before_logging_ends)
+        self.callbacks = Callbacks(settle_before_logging_ends)
         self.alarms = Alarms(self.lock, self.write)
         self.is_write_due = False
         self.next_to_read: StandIn | None = None
@@ -121,8 +91,7 @@ class Driver:
         self._closing: set[Transport] = set()
         self._writer = Attendant("natsvc-writer")  # waits for room in the socket
         self._attendant = Attendant("natsvc-attendant")  # waits for nothing but its turn
-        _drivers.add(self)
-        _all_callbacks.add(self.callbacks)
+        look_after(self)
 
     def open(self) -> None:
         """Connect."""
@@ -194,7 +163,7 @@ class Driver:
         with self.lock:
             self.state.close(error)
             self.perform()
-            self._gone.wait_for(lambda: not self._closing, _CLOSE_LIMIT)
+            self._gone.wait_for(lambda: not self._closing, CLOSE_LIMIT)
             for transport in self._closing:
                 transport.shut()
 
@@ -345,7 +314,7 @@ class Driver:
                 )
 
     def _write_what_is_left(self, transport: Transport) -> None:
-        transport.wait_for_room(_CLOSE_LIMIT)
+        transport.wait_for_room(CLOSE_LIMIT)
         self.finish_write(transport)
 
     def _write_what_is_due(self) -> None:
@@ -443,7 +412,7 @@ class Driver:
             return
         transport.last_words = effect.last_words
         self._closing.add(transport)
-        self.alarms.set(transport, _clock() + int(_CLOSE_LIMIT * 1e9), transport.shut)
+        self.alarms.set(transport, _clock() + int(CLOSE_LIMIT * 1e9), transport.shut)
         if not transport.has_writer:
             transport.has_writer = True
             self.finish_write(transport)
@@ -623,41 +592,3 @@ class Driver:
                     effect.waiter(effect.outcome)
             for listener in list(self.listeners):
                 listener.connection_closed(self.state.closed_error())
-
-
-_drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
-
-_all_callbacks: weakref.WeakSet[Callbacks] = weakref.WeakSet()
-"""Those that have something to do live on in their thread, also where nobody has the connection any more."""
-
-
-@functools.cache
-def _end_of_exit() -> float:
-    """Return until when the end of the process may be held up; the first call begins it."""
-    return time.monotonic() + _CLOSE_LIMIT
-
-
-@atexit.register
-def _settle_all() -> None:
-    end = _end_of_exit()
-    for driver in list(_drivers):
-        driver.settle(end)
-    for callbacks in list(_all_callbacks):
-        callbacks.settle(max(0.0, end - time.monotonic()))
-    for driver in list(_drivers):  # of what they have published
-        driver.settle(end)
-
-
-@functools.cache
-def _settle_before_logging_ends() -> None:
-    """Have it settled also ahead of what has been registered since, such as logging's own end."""
-    atexit.register(_settle_all)
-
-
-def _abandon_all() -> None:
-    for driver in list(_drivers):
-        driver.abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_all)

@@ -49,7 +49,7 @@ from natsvc.logs import SERVICE
 from natsvc.nuid import next_id
 from natsvc.sync.callbacks import Call, check_callback
 from natsvc.sync.connection import Connection
-from natsvc.sync.driver import Listener
+from natsvc.sync.listener import Listener
 from natsvc.sync.request import Request
 from natsvc.sync.waiter import pieces
 from natsvc.sync.workers import Workers, current_request
