@@ -63,7 +63,7 @@ def has_it_read(caller: Connection, service: Service, subject: str, number: int 
             return workers
 
 
-def publish_at_once(nc: Connection, subject: str, data: list[bytes], reply: str) -> None:
+def publish_in_one_piece(nc: Connection, subject: str, data: list[bytes], reply: str) -> None:
     """So that they are read at once as well."""
     with nc._driver.lock:
         for one in data:
@@ -74,7 +74,7 @@ def publish_at_once(nc: Connection, subject: str, data: list[bytes], reply: str)
 def all_answers(caller: Connection, subject: str, data: list[bytes]) -> Iterator[bytes]:
     """The answers to requests that come all at once."""
     with caller.subscribe(caller.new_inbox()) as subscription:
-        publish_at_once(caller, subject, data, subscription.subject)
+        publish_in_one_piece(caller, subject, data, subscription.subject)
         for _ in data:
             yield subscription.receive(LIMIT).data
 
@@ -157,7 +157,7 @@ def test_what_waits_when_the_reading_is_given_back_keeps_its_order(
 def test_what_is_too_much_to_wait_behind_a_handler_that_waits_is_refused(nc: Connection, caller: Connection) -> None:
     with reading_echo(nc, caller, max_concurrency=1, max_pending=10) as (service, release):
         before = service.stats().endpoints[0]
-        publish_at_once(caller, "echoing-r", [b"wait", *[b"quick"] * 50], "nobody")
+        publish_in_one_piece(caller, "echoing-r", [b"wait", *[b"quick"] * 50], "nobody")
         # Of those that were read with the first, all but 10 are refused when it begins to wait, the others at once.
         eventually(lambda: service.stats().endpoints[0].num_errors - before.num_errors == 40)
         release.set()
@@ -289,7 +289,8 @@ def test_a_thread_that_fails_otherwise_gives_the_reading_back(
         eventually(lambda: shown)
         nc.flush(LIMIT)
         assert [str(error) for error in shown] == ["of our own making"]
-        monkeypatch.undo()
+        monkeypatch.delattr(workers_of(service), "_settle")
+        assert caller.request("echoing-r", b"handled by another", timeout=LIMIT).data == b"handled by another"
 
 
 def test_the_connection_may_be_closed_while_it_reads(server: NatsServer, caller: Connection) -> None:
@@ -309,7 +310,7 @@ def test_where_no_thread_can_be_started_to_look_after_it_the_reading_is_given_ba
         nc.flush(LIMIT)
         monkeypatch.setattr(Attendant, "take", lambda *arguments: False)
         monkeypatch.setattr(workers_of(service), "_wake", lambda: None)
-        publish_at_once(caller, "echoing-r", [b"wait", *[b"quick"] * 100], "answers")
+        publish_in_one_piece(caller, "echoing-r", [b"wait", *[b"quick"] * 100], "answers")
         caller.publish("heard", b"meanwhile")
         assert heard.receive(LIMIT).data == b"meanwhile"
 
@@ -406,7 +407,7 @@ def test_where_most_is_for_others_the_reader_reads(
     monkeypatch.setattr(workers_module, "_UNLENT", 10**12)
     with reading_echo(nc, caller) as (service, _), nc.subscribe("others") as others:
         nc.flush(LIMIT)
-        publish_at_once(caller, "others", [b"x"] * 5, "nobody")
+        publish_in_one_piece(caller, "others", [b"x"] * 5, "nobody")
         assert [others.receive(LIMIT).data for _ in range(5)] == [b"x"] * 5
         eventually(lambda: workers_of(service).lent is None)
         for _ in range(50):

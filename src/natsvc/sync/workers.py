@@ -109,7 +109,6 @@ class Workers:
         self._is_reading = False  # whether one of them waits for bytes
         self._calm = 0  # how many looks in a row have found that nobody is kept waiting
         self._seen = 0  # how many requests there had been at the last one
-        self._is_read_for_others = False  # whether most of what was read last
         self._busy = 0  # how many threads are in a handler, or wait for the socket
         self._threads = 0
         self._is_closed = False
@@ -181,7 +180,8 @@ class Workers:
         self._kept.extend(own)
         if len(own) == len(deliveries):
             return []
-        self._is_read_for_others = len(own) * 2 < len(deliveries)
+        if len(own) * 2 < len(deliveries):
+            self.driver.lends_at = _clock() + _UNLENT
         return [delivery for delivery in deliveries if delivery[0] is not take]
 
     def admit(self) -> None:
@@ -255,7 +255,7 @@ class Workers:
             self._handle_all()
         except BaseException:  # which would be our own fault, and shall not be everybody's who is on the connection
             with self.driver.lock:
-                self._is_reading = False
+                self._threads -= 1
                 self._give_back()
             raise
 
@@ -370,11 +370,7 @@ class Workers:
             if data:
                 driver.deliver_instead(reading, data, self)
                 self._settle()
-        if self._is_read_for_others:
-            self._is_read_for_others = False
-            driver.lends_at = _clock() + _UNLENT
-            self._give_back()
-        elif reading.is_over or self._is_closed:
+        if reading.is_over or self._is_closed or driver.lends_at > _clock():
             self._give_back()
 
     def _publish(self, request: BaseRequest, reply: Reply, now: int) -> BaseRequest | None:
