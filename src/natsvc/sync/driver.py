@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from natsvc.connecting import Preparation
     from natsvc.sync.listener import Listener
-    from natsvc.sync.reading import Reading, StandIn
+    from natsvc.sync.reading import StandIn
     from natsvc.sync.tls import Tls
     from natsvc.wire.addresses import ServerAddress
 
@@ -431,23 +431,23 @@ class Driver:
 
     # Reading
 
-    def read_instead(self, reading: Reading) -> bytes:
+    def read_instead(self, transport: Transport) -> bytes:
         """Without the lock, wait for bytes in the place of the reader thread, and return what is to be delivered.
 
         Whatever else comes of it is left to that one.
         """
         try:
-            return self._read_once(reading.transport)
+            return self._read_once(transport)
         except Exception as error:  # noqa: BLE001  # the reader raises it
-            reading.fail(error)
+            transport.reading.fail(error)
             return b""
 
-    def deliver_instead(self, reading: Reading, data: bytes, stand_in: StandIn) -> None:
+    def deliver_instead(self, transport: Transport, data: bytes, stand_in: StandIn) -> None:
         """With the lock held, deliver what was read in the place of the reader; the stand-in may keep its own."""
         try:
-            self._deliver(reading.transport, data, stand_in)
+            self._deliver(transport, data, stand_in)
         except Exception as error:  # noqa: BLE001  # the reader raises it
-            reading.fail(error)
+            transport.reading.fail(error)
 
     def _deliver(self, transport: Transport, data: bytes, stand_in: StandIn | None = None) -> None:
         deliveries = self.state.received(transport.number, data, _clock())
@@ -506,7 +506,7 @@ class Driver:
             while not reading.is_over:
                 if data := self._read_once(transport):
                     self._receive(transport, data)
-                if self.next_to_read is not None and self._lends(reading):
+                if self.next_to_read is not None and self._lends(transport):
                     reading.wait()
         except OSError as raised:
             error = raised
@@ -524,19 +524,19 @@ class Driver:
             data, transport.reading.is_over = self._decrypt(transport, transport.tls, data)
         return data
 
-    def _lends(self, reading: Reading) -> bool:
+    def _lends(self, transport: Transport) -> bool:
         """Lend the reading, if who has called for it can still take it."""
         with self.lock:
             stand_in, self.next_to_read = self.next_to_read, None
             if (
                 stand_in is None
-                or reading.is_over
-                or reading.transport is not self._transport
+                or transport.reading.is_over
+                or transport is not self._transport
                 or self.lends_at > _clock()
                 or not stand_in.may_read()
             ):
                 return False
-            reading.lend(stand_in)
+            stand_in.lent = transport
             return True
 
     def _decrypt(self, transport: Transport, tls: Tls, data: bytes) -> tuple[bytes, bool]:

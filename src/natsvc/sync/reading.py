@@ -25,10 +25,10 @@ class StandIn(Protocol):
     """Who may read in the reader's place. Its methods are for threads that hold the connection's lock.
 
     Attributes:
-        lent: What it has been lent.
+        lent: The transport that it may read, until it gives the reading back.
     """
 
-    lent: Reading | None
+    lent: Transport | None
 
     def may_read(self) -> bool:
         """Whether one of its threads is about to look for something to do, and may read then."""
@@ -42,31 +42,21 @@ class StandIn(Protocol):
 class Reading:
     """The right to read one transport, which is the reader's unless it is lent.
 
-    Args:
-        transport: What is read.
-
     Attributes:
-        transport: What is read.
         is_over: Whether nothing more can be read.
         error: What has ended it in the stand-in's hands; None if the server has closed the connection.
     """
 
-    __slots__ = ("_gate", "error", "is_over", "transport")
+    __slots__ = ("_gate", "error", "is_over")
 
-    def __init__(self, transport: Transport) -> None:
-        self.transport = transport
+    def __init__(self) -> None:
         self.is_over = False
         self.error: Exception | None = None
         self._gate = threading.Lock()
         self._gate.acquire()
 
-    def lend(self, stand_in: StandIn) -> None:
-        """With the lock held, let somebody else read; the reader is to wait then."""
-        stand_in.lent = self
-
-    def give_back(self, stand_in: StandIn) -> None:
+    def give_back(self) -> None:
         """With the lock held, let the reader read again."""
-        stand_in.lent = None
         self._gate.release()
 
     def fail(self, error: Exception) -> None:
@@ -75,7 +65,7 @@ class Reading:
         self.is_over = True
 
     def wait(self) -> None:
-        """Without the lock, wait until the reader is to read again, if it isn't over.
+        """Without the lock, as the reader that has lent it, wait until it is given back.
 
         Raises:
             Exception: What the stand-in has found instead of bytes.

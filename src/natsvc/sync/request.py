@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from natsvc.core import BaseRequest, Data, ReplyHeaders, encode_json
+from natsvc.core import BaseRequest, Data, Reply, ReplyHeaders, encode_json
 from natsvc.sync.driver import HIGH_WATER
 
 if TYPE_CHECKING:
-    pass
+    from natsvc.sync.driver import Driver
 
 __all__ = ["Request"]
 
@@ -43,12 +43,7 @@ class Request(BaseRequest):
             reply = self._answer(data, headers)
             if reply is None:
                 return
-            subject, body, _, block = reply
-            try:
-                waiting = driver.state.send(subject, body, "", block)
-            except BaseException:
-                self._take_back()
-                raise
+            waiting = self._send(driver, reply)
             if (
                 workers.writes_together
                 and waiting < HIGH_WATER
@@ -88,10 +83,14 @@ class Request(BaseRequest):
         with driver.lock:
             reply = self._answer_error(code, description, data, headers)
             if reply is not None:
-                subject, body, _, block = reply
-                try:
-                    driver.state.send(subject, body, "", block)
-                except BaseException:
-                    self._take_back()
-                    raise
+                self._send(driver, reply)
         driver.write_now()
+
+    def _send(self, driver: Driver, reply: Reply) -> int:
+        """Return how many bytes wait to be written."""
+        subject, data, _, block = reply
+        try:
+            return driver.state.send(subject, data, "", block)
+        except BaseException:
+            self._take_back()
+            raise

@@ -57,7 +57,7 @@ class Transport:
         self.has_writer = False
         self.right: object = None
         self.is_read = True
-        self.reading = Reading(self)
+        self.reading = Reading()
         self.last_words = b""
         self.error: OSError | None = None
         self.is_loading = False

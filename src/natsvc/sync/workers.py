@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import contextvars
 
     from natsvc.sync.driver import Driver
-    from natsvc.sync.reading import Reading
+    from natsvc.sync.transport import Transport
     from natsvc.wire.connection import Deliveries
 
 __all__ = ["Workers", "current_request"]
@@ -86,7 +86,7 @@ class Workers:
             that began last, and of no consequence for others: somebody writes in either case.
         is_watched: Whether another thread will see to it, as soon as it gets its turn, that no request waits for a
             handler that waits, nor the reading, and that what has been sent is written.
-        lent: The reading of the connection, while these threads have it.
+        lent: The transport that these threads may read in the place of its reader, while they may.
         take: Takes a message of the endpoint's.
     """
 
@@ -96,7 +96,7 @@ class Workers:
         self.driver = driver
         self.writes_together = False
         self.is_watched = False
-        self.lent: Reading | None = None
+        self.lent: Transport | None = None
         self._state = state
         self._context = context
         self._perform = perform
@@ -196,7 +196,8 @@ class Workers:
     def _give_back(self) -> None:
         """Have the reader thread read again, unless one of these threads does."""
         if self.lent is not None and not self._is_reading:
-            self.lent.give_back(self)
+            transport, self.lent = self.lent, None
+            transport.reading.give_back()
             self.admit()
 
     def _call(self) -> None:
@@ -356,21 +357,21 @@ class Workers:
             self._perform()
         self._write()
 
-    def _read(self, reading: Reading) -> None:
+    def _read(self, transport: Transport) -> None:
         """Wait for bytes in the place of the reader thread, unless the service has stopped meanwhile."""
         driver = self.driver
         if not self._is_closed:
             self._is_reading = True
             self._busy += 1  # for it comes back as late as from a handler
             driver.lock.release()
-            data = driver.read_instead(reading)
+            data = driver.read_instead(transport)
             driver.lock.acquire()
             self._busy -= 1
             self._is_reading = False
             if data:
-                driver.deliver_instead(reading, data, self)
+                driver.deliver_instead(transport, data, self)
                 self._settle()
-        if reading.is_over or self._is_closed or driver.lends_at > _clock():
+        if transport.reading.is_over or self._is_closed or driver.lends_at > _clock():
             self._give_back()
 
     def _publish(self, request: BaseRequest, reply: Reply, now: int) -> BaseRequest | None:
