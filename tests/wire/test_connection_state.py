@@ -478,6 +478,18 @@ def test_after_unsubscribe_messages_are_delivered_until_the_server_has_taken_not
     assert machine.take_sent() == b""
 
 
+def test_a_subscription_that_the_server_refuses_gets_nothing_that_comes_after_that_in_the_same_bytes() -> None:
+    machine = Machine().connected()
+    _, refused = machine.subscribe("a")
+    _, other = machine.subscribe("b")
+    machine.receive(
+        b"MSG a 1 1\r\nx\r\n-ERR 'Permissions Violation for Subscription to \"a\"'\r\n"
+        b"MSG a 1 1\r\ny\r\nMSG b 2 1\r\nz\r\n"
+    )
+    assert [message.data for message in refused.messages] == [b"x"]
+    assert [message.data for message in other.messages] == [b"z"]
+
+
 def test_forgetting_unsubscribes_where_that_has_not_been_done() -> None:
     machine = Machine().connected()
     subscription, _ = machine.subscribe("a")
