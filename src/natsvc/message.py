@@ -5,7 +5,7 @@ Its headers are decoded when they are first read: most requests pass through wit
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
 
 from natsvc.headers import STATUS_HEADER, Headers
 
@@ -57,29 +57,29 @@ class Message:
         data: The body.
     """
 
-    # As they came: text that nobody looks at is not decoded, and an answer goes to the very bytes that asked for it.
-    # The parser sets them without the constructor, which takes as long as all the rest that it does for a message.
-    __slots__ = ("_headers", "_reply", "_subject", "data")
-
+    # Without slots and without arguments that must be named, because Python 3.13 has no fast way to make objects of
+    # classes with either: with slots it takes 208 ns to make a request, which is a message too, and 130 ns without.
     def __init__(
         self,
         subject: str | bytes,
         data: bytes = b"",
-        *,
         reply: str | bytes = "",
         headers: Mapping[str, str] | bytes | None = None,
     ) -> None:
+        # As they came: text that nobody looks at is not decoded, and an answer goes to the bytes that asked for it.
         self._subject = subject
         self.data = data
         self._reply = reply
         self._headers = headers
 
     @classmethod
-    def of(cls, delivery: Delivery) -> Message:
-        """Return natsvc's own form of a message, with the headers read leniently."""
-        if isinstance(delivery, Message):
+    def of(cls, delivery: Delivery) -> Self:
+        """Return a message in this form of natsvc's own, with the headers read leniently."""
+        if isinstance(delivery, cls):
             return delivery
-        return cls(delivery.subject, delivery.data, reply=delivery.reply, headers=delivery.headers)
+        if isinstance(delivery, Message):
+            return cls(delivery._subject, delivery.data, delivery._reply, delivery._headers)
+        return cls(delivery.subject, delivery.data, delivery.reply, delivery.headers)
 
     @property
     def subject(self) -> str:

@@ -33,7 +33,7 @@ def feed(service: Service, state: EndpointState, data: bytes = b"", reply: str =
 
 def feed_all(service: Service, state: EndpointState, bodies: list[bytes], reply: str = "nobody.listens") -> None:
     """Deliver messages as the connection would that has read them in one piece."""
-    receive = functools.partial(service._runner._deliver, state)
+    receive = service._runner._delivery(state)
     messages = [Message(state.endpoint.subject, data, reply=reply) for data in bodies]
     context = contextvars.copy_context()
     deliver_all(asyncio.get_running_loop(), context, ((receive, message) for message in messages))
@@ -247,7 +247,8 @@ async def test_whatever_a_thread_raises_its_caller_gets_an_answer(
 async def test_a_blocking_request_refuses_to_respond_on_the_event_loop(nc: Client) -> None:
     async with add_service(nc, name="on-loop") as service:
         await service.add_endpoint("on-loop-e", handler=echo)
-        request = Request(service._runner.state.endpoints[0], Message("s", b"", reply="r"))
+        request = service._runner.state.endpoints[0].receive(Message("s", b"", "r"), 0)
+        assert isinstance(request, Request)
         with pytest.raises(RuntimeError, match="event loop"):
             BlockingRequest(request, asyncio.get_running_loop()).respond(b"x")
 

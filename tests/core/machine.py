@@ -38,7 +38,7 @@ from natsvc.core.effects import (
     WakeAt,
 )
 from natsvc.headers import Headers
-from natsvc.message import Delivery, Message
+from natsvc.message import Message
 
 SECOND = 1_000_000_000
 MILLISECOND = 1_000_000
@@ -110,16 +110,21 @@ class Machine:
         self.service = ServiceState(
             ServiceConfig(**{"name": "svc", "error_handler": on_error, **config}),
             "ID1",
-            make_request=self._make_request,
+            request_class=self._recorded(),
             server=self,
             started=STARTED,
             async_handlers=async_handlers,
         )
 
-    def _make_request(self, endpoint: EndpointState, message: Delivery) -> BaseRequest:
-        request = BaseRequest(endpoint, message)
-        self.made.append(request)
-        return request
+    def _recorded(self) -> type[BaseRequest]:
+        made = self.made
+
+        class Request(BaseRequest):
+            def __init__(self, *arguments: Any) -> None:
+                super().__init__(*arguments)
+                made.append(self)
+
+        return Request
 
     def collect(self) -> None:
         """Take the effects and sort them."""

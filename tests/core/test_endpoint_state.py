@@ -1051,7 +1051,7 @@ def test_data_that_is_not_json_is_a_service_error_400(data: bytes) -> None:
 def test_the_repr_of_a_request_says_where_it_is_and_nothing_of_its_data() -> None:
     machine, work = running()
     request = machine.send(work, json.dumps({"password": "hunter2"}).encode())
-    assert repr(request) == "<BaseRequest 'work', running>"
+    assert repr(request) == "<Request 'work', running>"
 
 
 def test_the_size_of_what_waits_is_what_it_was_when_it_came() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from natsvc.wire.parser import (
     ErrorReport,
     Event,
     Info,
+    Known,
     Parser,
 )
 
@@ -59,11 +60,11 @@ RESTRICTED = (
 REFUSED = INFO_LINE + b"-ERR 'Authorization Violation'\r\n"
 
 
-KNOWN = {b"%d" % sid: sid for sid in range(0, 1000, 2)}
+KNOWN = {b"%d" % sid: (sid, Message) for sid in range(0, 1000, 2)}
 """Known by their number, so that nothing else than without it must come of it."""
 
 
-def feed_all(parser: Parser, pieces: Iterable[bytes], known: Mapping[bytes, Any] = KNOWN) -> list[Event[Any]]:
+def feed_all(parser: Parser, pieces: Iterable[bytes], known: Known[Any] = KNOWN) -> list[Event[Any]]:
     return [event for piece in pieces for event in parser.feed(piece, known)]
 
 
@@ -238,13 +239,20 @@ def test_subject_and_reply_give_back_their_bytes(line: bytes) -> None:
         b"hmsg a 1 12 13\r\nNATS/1.0\r\n\r\nx\r\n",
     ],
 )
-def test_a_message_has_all_that_its_constructor_sets(data: bytes) -> None:
-    _, message = only_message(data)
-    assert type(message) is Message
-    assert all(hasattr(message, slot) for slot in Message.__slots__)
+@pytest.mark.parametrize("cut", [0, 7, -3])
+def test_a_message_is_made_as_its_subscription_wants_it(data: bytes, cut: int) -> None:
+    class Own(Message):
+        pass
+
+    for known, kind in ({b"1": ("one", Own)}, Own), ({b"2": ("two", Own)}, Message):
+        events: list[Event[str]] = feed_all(Parser(), (data[:cut], data[cut:]), known)
+        (event,) = events
+        assert isinstance(event, tuple)
+        assert type(event[1]) is kind
+        assert vars(event[1]).keys() == vars(Message("a")).keys()
 
 
-@pytest.mark.parametrize("size", [0, 1, 1023, 1024, 70_000])
+@pytest.mark.parametrize("size", [0, 1, 1024, 1025, 70_000])
 @pytest.mark.parametrize("verb", [b"MSG", b"msg"])
 def test_a_payload_may_hold_anything(size: int, verb: bytes) -> None:
     payload = (b"\r\nMSG a 1 5\r\n\x00\xff" * (size // 14 + 1))[:size]
@@ -407,7 +415,7 @@ def test_info_without_a_json_object_breaks_the_stream(text: bytes) -> None:
 
 def test_messages_come_with_what_their_subscription_is_known_by_however_its_number_is_written() -> None:
     parser = Parser()
-    known = {b"7": "seven", b"1234567": "many"}
+    known = {b"7": ("seven", Message), b"1234567": ("many", Message)}
     found = [
         *parser.feed(
             b"MSG a 7 1\r\nx\r\nMSG a 007 r 1\r\nx\r\nHMSG a 1234567 12 12\r\nNATS/1.0\r\n\r\n\r\nmsg a 7 1\r\nx\r\n",
@@ -424,11 +432,12 @@ def test_messages_come_with_what_their_subscription_is_known_by_however_its_numb
 def test_it_tells_whether_there_was_anything_but_messages_of_known_subscriptions(other: bytes) -> None:
     parser = Parser()
     message = b"MSG a 7 1\r\nx\r\n"
+    known = {b"7": ("seven", Message)}
     for data, has_only_known in ((message, True), (message + other, False), (b"", True)):
-        parser.feed(data, {b"7": "seven"})
+        parser.feed(data, known)
         assert parser.has_only_known is has_only_known
     parser = Parser()
-    parser.feed(other + message, {b"7": "seven"})
+    parser.feed(other + message, known)
     assert not parser.has_only_known
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from natsvc.anyio.driver import Driver
     from natsvc.core import BaseRequest, ServiceState
+    from natsvc.core.effects import Receiver
     from natsvc.message import Delivery
 
 __all__ = ["HandlerTask", "Handling"]
@@ -86,15 +87,21 @@ class Handling:
         self._waiting: dict[BaseRequest, HandlerTask] = {}  # the requests whose handlers wait for something
         self._at_rest = anyio.Event()
 
-    def deliver(self, receive: Callable[[Delivery, int], BaseRequest | None], message: Delivery) -> None:
-        """Hand a message to what receives it, and run its handler if it is to be run now."""
-        request = receive(message, clock())
-        if request is not None:
-            self._ready.append(request)
-            if not self._is_looking and not self._called:
-                self._call_task()
-        if self._state.effects:
-            self._perform()
+    def delivery(self, receiver: Receiver) -> Callable[[Delivery], None]:
+        """Return what hands messages to what receives them, and runs their handlers if they are to be run now."""
+        # A function of its own for each endpoint: as a method that is given the endpoint, it takes 1.02 x the time.
+        receive, ready, effects = receiver.receive, self._ready, self._state.effects
+
+        def deliver(message: Delivery) -> None:
+            request = receive(message, clock())
+            if request is not None:
+                ready.append(request)
+                if not self._is_looking and not self._called:
+                    self._call_task()
+            if effects:
+                self._perform()
+
+        return deliver
 
     def run(self, request: BaseRequest) -> None:
         """Run a request's handler, behind those that are ready already."""

@@ -97,7 +97,7 @@ class Runner:
         self.state = ServiceState(
             definition.config,
             next_id(),
-            make_request=Request,
+            request_class=Request,
             server=self._wire,
             started=_utc_now(),
         )
@@ -312,10 +312,10 @@ class Runner:
         self._driver.send()
 
     def _subscribe(self, interest: Interest) -> None:
-        deliver = functools.partial(self._handling.deliver, interest.receiver.receive)
+        deliver = self._handling.delivery(interest.receiver)
         try:
             self._subscriptions[interest] = self._wire.subscribe(
-                interest.subject, interest.queue_group, deliver, self._subscription_ended
+                interest.subject, interest.queue_group, deliver, self._subscription_ended, Request
             )
         except NatsvcError as error:
             self.state.subscription_lost(clock(), error)

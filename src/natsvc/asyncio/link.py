@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from natsvc.asyncio.carrying import Receive
 from natsvc.asyncio.connection import Connection
+from natsvc.asyncio.request import Request
 from natsvc.core import Reply, Server
 from natsvc.message import Data, Delivery, Message
 from natsvc.wire.backlog import Backlog
@@ -192,7 +193,7 @@ class ConnectionLink:
 
     def subscribe(self, subject: str, queue_group: str, receive: Receive) -> SubscriptionState:
         """Subscribe, ahead of everything that is sent after this call."""
-        subscription = self._state.subscribe(subject, queue_group, receive, self._ended)
+        subscription = self._state.subscribe(subject, queue_group, receive, self._ended, Request)
         self._driver.send()
         return subscription
 

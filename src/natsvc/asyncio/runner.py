@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
 from natsvc.asyncio.callbacks import Callbacks
-from natsvc.asyncio.carrying import IS_EAGER, deliver_one
+from natsvc.asyncio.carrying import IS_EAGER, Receive, deliver_one
 from natsvc.asyncio.link import Link, Listener, link
 from natsvc.asyncio.request import BlockingRequest, Request
 from natsvc.asyncio.threads import Threads
@@ -106,7 +106,7 @@ class Runner:
         self.state = ServiceState(
             definition.config,
             next_id(),
-            make_request=Request,
+            request_class=Request,
             server=self.link.server,
             started=_utc_now(),
         )
@@ -205,23 +205,29 @@ class Runner:
             handler = functools.partial(self._call_in_thread, workers, handler)
         state.binding = _Binding(self.link.publish, compose(endpoint.middleware, handler))
 
-    def _deliver(self, receiver: Receiver, message: Delivery) -> Coroutine[Any, Any, None] | None:
-        """Take a message, and begin with its handler, if it is to be run now; return what remains to be done."""
-        request = receiver.receive(message, _clock())
-        rest = None
-        if request is not None:
-            # As `_run` does it, in the task that this is called in.
-            if self._ready:
-                self._ready.append(request)
-            else:
-                try:
-                    rest = self._begin(request)
-                finally:  # also if it has raised KeyboardInterrupt
-                    if self._ready:
-                        self._start_ready()
-        if self.state.effects:
-            self._perform()
-        return rest
+    def _delivery(self, receiver: Receiver) -> Receive:
+        """Return what takes an endpoint's messages, and begins with their handlers."""
+        # A function of its own for each endpoint: as a method that is given the endpoint, it takes 1.02 x the time.
+        receive, ready, effects = receiver.receive, self._ready, self.state.effects
+
+        def deliver(message: Delivery) -> Coroutine[Any, Any, None] | None:
+            request = receive(message, _clock())
+            rest = None
+            if request is not None:
+                # As `_run` does it, in the task that this is called in; it returns what remains to be done in there.
+                if ready:
+                    ready.append(request)
+                else:
+                    try:
+                        rest = self._begin(request)
+                    finally:  # also if it has raised KeyboardInterrupt
+                        if ready:
+                            self._start_ready()
+            if effects:
+                self._perform()
+            return rest
+
+        return deliver
 
     def _run(self, request: BaseRequest) -> None:
         """Start a request's handler, behind those that are ready already."""
@@ -404,7 +410,7 @@ class Runner:
             _logger.warning("service %r: an error reply could not be sent: %s", self.state.config.name, error)
 
     def _subscribe(self, interest: Interest) -> None:
-        deliver = functools.partial(self._deliver, interest.receiver)
+        deliver = self._delivery(interest.receiver)
         try:
             self._subscriptions[interest] = self.link.subscribe(interest.subject, interest.queue_group, deliver)
         except NatsvcError as error:

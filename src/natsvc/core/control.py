@@ -85,11 +85,11 @@ class ControlState(EndpointState):
             else:
                 return None
         self._note_failure(request, error_leaf(error))
-        return None if request._answered else self.service.control_reply(self.verb, reply_as_it_came(request._message))
+        return None if request._answered else self.service.control_reply(self.verb, request._reply)
 
     def _settle(self, request: BaseRequest, code: int, description: str, *, answer: bool = True) -> None:
         if answer and not request._answered:
-            self._send_built_in(reply_as_it_came(request._message))
+            self._send_built_in(request._reply)
         request._state = RequestState.FINISHED
 
     def _send_built_in(self, reply_to: str | bytes) -> None:

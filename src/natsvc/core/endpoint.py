@@ -17,7 +17,7 @@ from natsvc.core.models import EndpointInfo, EndpointStats
 from natsvc.core.replies import Reply, encode_result, printable_error
 from natsvc.core.request import BaseRequest, RequestState
 from natsvc.errors import NoReplyError, RequestTimeoutError, ServiceError
-from natsvc.message import Delivery, Message, reply_as_it_came
+from natsvc.message import Delivery
 
 if TYPE_CHECKING:
     from natsvc.core.scope import Endpoint
@@ -99,7 +99,9 @@ class EndpointState:
     def receive(self, message: Delivery, now: int) -> BaseRequest | None:
         """Take a message that has arrived; return the request if it is to be run now."""
         service = self.service
-        request = service.make_request(self, message)
+        make = service.request_class
+        request = message if type(message) is make else make.of(message)
+        request._endpoint = self
         if service.is_stopped:
             self._answer_for(request, *_STOPPING)
             return None
@@ -111,7 +113,7 @@ class EndpointState:
             if self.timeout:
                 self._time(request, now)
             return request
-        request._size = size = (message if isinstance(message, Message) else request._own_message()).size
+        request._size = size = request.size
         endpoint = self.endpoint
         if self.timed:
             self.expire(now)  # what is overdue holds no place, however late the timer is
@@ -315,7 +317,7 @@ class EndpointState:
         self._count(request)
 
     def _answer_for(self, request: BaseRequest, code: int, description: str) -> None:
-        reply = self.service.error_reply(reply_as_it_came(request._message), code, description)
+        reply = self.service.error_reply(request._reply, code, description)
         if reply is not None:
             self.service.effects.append(Publish(reply))
 
@@ -330,7 +332,7 @@ class EndpointState:
                 return request._answer_error(leaf.code, leaf.description, leaf.data, leaf.headers)
         except Exception as refused:  # noqa: BLE001  # whatever it is, the caller gets a 500
             error = refused
-        reply_to = reply_as_it_came(request._message)
+        reply_to = request._reply
         if error is None or (not reply_to and isinstance(error_leaf(error), NoReplyError)):
             return None  # noted when it was raised
         reply = self.service.error_reply(reply_to, *self._note_failure(request, error))

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from natsvc.core.config import EndpointConfig, Handler, ServiceConfig
     from natsvc.core.request import BaseRequest
     from natsvc.core.scope import Endpoint, Scope
-    from natsvc.message import Delivery
 
 __all__ = ["STOP_TIMEOUT", "Lifecycle", "Server", "ServiceState"]
 
@@ -93,7 +92,7 @@ class ServiceState:
     Args:
         config: What the service is.
         id: The id of this instance.
-        make_request: Makes the front-end's request of an endpoint and a message.
+        request_class: The front-end's requests.
         server: What says what the server takes at the moment.
         started: The time of day, UTC.
         async_handlers: Whether the front-end can run `async def` handlers.
@@ -116,7 +115,7 @@ class ServiceState:
         config: ServiceConfig,
         id: str,
         *,
-        make_request: Callable[[EndpointState, Delivery], BaseRequest],
+        request_class: type[BaseRequest],
         server: Server,
         started: dt.datetime,
         async_handlers: bool = True,
@@ -124,7 +123,7 @@ class ServiceState:
     ) -> None:
         self.config = config
         self.id = id
-        self.make_request = make_request
+        self.request_class = request_class
         self.server = server
         self.started = started
         self.lifecycle = Lifecycle.NEW

@@ -93,7 +93,7 @@ class Runner:
         self.state = ServiceState(
             config,
             next_id(),
-            make_request=Request,
+            request_class=Request,
             server=self._connection,
             started=_utc_now(),
             async_handlers=False,
@@ -287,7 +287,7 @@ class Runner:
         take = interest.receiver.binding.take
         try:
             self._subscriptions[interest] = self._connection.subscribe(
-                interest.subject, interest.queue_group, take, self._on_subscription_ended
+                interest.subject, interest.queue_group, take, self._on_subscription_ended, Request
             )
         except NatsvcError as error:
             self._on_subscription_ended(error)

@@ -19,8 +19,8 @@ __all__ = [
     "PING",
     "PONG",
     "SEPARATORS",
-    "SHORT_ANSWER",
     "SHORT_ENOUGH",
+    "SIZES",
     "answer",
     "check_queue_group",
     "check_subject",
@@ -52,8 +52,8 @@ SEPARATORS: Final = frozenset(map(chr, _SEPARATING))
 SHORT_ENOUGH = MAX_CONTROL_LINE - 32
 """Subjects of so many bytes leave room in a command line for whatever number stands behind them."""
 
-SHORT_ANSWER: Final = b"PUB %b %d\r\n%b\r\n"
-"""An `answer` with such a subject and without headers: the subject, the size of the data, the data."""
+SIZES: Final = tuple(b" %d\r\n" % size for size in range(1025))
+"""How a command line goes on behind the subject, by the size of the data, as long as that is small."""
 
 
 def connect(fields: Mapping[str, object]) -> bytes:
@@ -116,7 +116,7 @@ def answer(reply: bytes, data: bytes, block: bytes = b"") -> bytes:
         return b"".join((b"HPUB ", arguments, b"\r\n", block, data, b"\r\n"))
     if len(reply) > SHORT_ENOUGH:
         _check_length(b"%b %d" % (reply, len(data)))
-    return SHORT_ANSWER % (reply, len(data), data)
+    return b"PUB %b %d\r\n%b\r\n" % (reply, len(data), data)
 
 
 def subscribe(subject: str, queue_group: str, sid: int) -> bytes:

@@ -31,10 +31,11 @@ from natsvc.errors import (
     StaleConnectionError,
 )
 from natsvc.headers import Headers
-from natsvc.message import encode_data
+from natsvc.message import Message, encode_data
 from natsvc.nuid import Nuid
 from natsvc.wire import commands
 from natsvc.wire.attempt import Attempt, Phase
+from natsvc.wire.commands import SHORT_ENOUGH, SIZES
 from natsvc.wire.complaints import Complaint, Meaning, read_complaint
 from natsvc.wire.effects import Callback, Closed, Dial, Disconnect, Effect, Notify, Settle, Waiter, WakeAt
 from natsvc.wire.inbox import Inbox
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Mapping
 
-    from natsvc.message import Data, Message
+    from natsvc.message import Data
     from natsvc.wire.addresses import ServerAddress
     from natsvc.wire.options import ConnectOptions
 
@@ -138,7 +139,7 @@ class ConnectionState:
         self._held_pings: list[Waiter] = []  # who has asked while there was no connection
         self._last_sid = 0
         self._subscriptions: dict[int, SubscriptionState] = {}
-        self._receivers: dict[bytes, Callable[[Message], Any]] = {}  # theirs, by the number as servers write it
+        self._known: dict[bytes, tuple[Callable[[Any], Any], type[Message]]] = {}  # what the parser has to know of them
         self._inbox: Inbox | None = None
 
     # What the front-end reads
@@ -251,9 +252,9 @@ class ConnectionState:
         size = len(data) + len(block)
         if size > self.max_payload:
             raise MaxPayloadError(size, self.max_payload)
-        if type(subject) is bytes and not block and len(subject) <= commands.SHORT_ENOUGH:
-            # As nearly all are. Without the call of `answer`, a request takes 0.96 x the time on asyncio.
-            command = commands.SHORT_ANSWER % (subject, size, data)
+        if type(subject) is bytes and size < len(SIZES) and len(subject) <= SHORT_ENOUGH and not block:
+            # As nearly all are. Without the call of `answer`, and its `%`, a request takes 0.94 x the time on asyncio.
+            command = b"".join((b"PUB ", subject, SIZES[size], data, b"\r\n"))
         elif isinstance(subject, bytes):
             command = commands.answer(subject, data, block)
         else:
@@ -269,7 +270,12 @@ class ConnectionState:
         return waiting
 
     def subscribe(
-        self, subject: str, queue_group: str, receive: Callable[[Message], Any], ended: Waiter
+        self,
+        subject: str,
+        queue_group: str,
+        receive: Callable[[Any], Any],
+        ended: Waiter,
+        make: type[Message] = Message,
     ) -> SubscriptionState:
         """Subscribe, ahead of all that is sent after this call.
 
@@ -278,6 +284,8 @@ class ConnectionState:
             queue_group: The queue group, "" for none.
             receive: What the messages go to, as `received` returns them.
             ended: What is told when the subscription has ended otherwise than by `forget`.
+            make: What the messages are made as, if it is known already that they are this subscription's; otherwise
+                they come as Message.
 
         Raises:
             SubjectError: The subject or the queue group can't stand in a command.
@@ -288,7 +296,7 @@ class ConnectionState:
         command = commands.subscribe(subject, queue_group, sid)
         self._last_sid = sid
         subscription = self._subscriptions[sid] = SubscriptionState(sid, subject, queue_group, receive, ended)
-        self._receivers[b"%d" % sid] = receive
+        self._known[b"%d" % sid] = receive, make
         if self.is_connected:  # otherwise it is sent when there is a connection
             self.outbox.add(command)
         return subscription
@@ -307,7 +315,7 @@ class ConnectionState:
 
     def _remove(self, subscription: SubscriptionState) -> None:
         self._subscriptions.pop(subscription.sid, None)
-        self._receivers.pop(b"%d" % subscription.sid, None)
+        self._known.pop(b"%d" % subscription.sid, None)
 
     def ping(self, waiter: Waiter) -> None:
         """Ask the server to confirm that it has processed all that was sent before.
@@ -460,8 +468,8 @@ class ConnectionState:
         if attempt is None or attempt.number != number:
             return deliveries
         # Nobody is subscribed yet at a server that has not let us in.
-        receivers = self._receivers if self.is_connected else {}
-        events = attempt.parser.feed(data, receivers)
+        known = self._known if self.is_connected else {}
+        events = attempt.parser.feed(data, known)
         if attempt.parser.has_only_known:  # as nearly always
             return cast("Deliveries", events)
         for event in events:
@@ -471,7 +479,7 @@ class ConnectionState:
                     subscription = self._subscriptions.get(receive) if self.is_connected else None
                     if subscription is not None:
                         deliveries.append((subscription.receive, message))
-                elif receive in receivers.values():  # and may have ended a subscription
+                elif (receive, type(message)) in known.values():  # and may have ended a subscription
                     deliveries.append((receive, message))
             else:
                 self._take_event(attempt, event, now)
@@ -612,7 +620,7 @@ class ConnectionState:
         self._pings.clear()
         self._held_pings.clear()
         self._subscriptions.clear()
-        self._receivers.clear()
+        self._known.clear()
         self.outbox = Outbox()
         self._settle_opener(error or self.closed_error())
         self.effects.append(Closed(error))

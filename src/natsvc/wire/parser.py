@@ -28,6 +28,7 @@ __all__ = [
     "ErrorReport",
     "Event",
     "Info",
+    "Known",
     "Parser",
     "Verb",
 ]
@@ -44,7 +45,7 @@ MAX_INFO_LINE = 1024 * 1024
 _MAX_DIGITS = 20
 """The longest number, in digits: those of an unsigned integer of 64 bits."""
 
-_READY_NUMBERS = 1024
+_READY_NUMBERS = 1025
 """So many numbers, from 0, are looked up rather than read."""
 
 _CRLF = b"\r\n"
@@ -104,6 +105,9 @@ Event: TypeAlias = "tuple[_K | int, Message] | Info | ErrorReport | Verb | Proto
 It comes in a bare tuple: this is the hot path.
 """
 
+Known: TypeAlias = Mapping[bytes, tuple[_K, type[Message]]]
+"""Subscriptions by their number (sid) as servers write it: what each is known by, and what its messages are made as."""
+
 
 class _Head(Value):
     """What the line before a message says; a header size of None is a MSG."""
@@ -157,7 +161,7 @@ _numbers = functools.lru_cache(maxsize=8)(_Numbers)
 
 _DECIMALS: Final = _numbers(10**_MAX_DIGITS - 1)
 
-_NONE_KNOWN: Final[Mapping[bytes, Any]] = {}
+_NONE_KNOWN: Final[Known[Any]] = {}
 
 
 class Parser:
@@ -185,7 +189,7 @@ class Parser:
         """How many bytes are kept until the rest of their line or message has come."""
         return 0 if self._unfinished is None else self._unfinished.tell()
 
-    def feed(self, data: bytes, known: Mapping[bytes, _K] = _NONE_KNOWN) -> list[Event[_K]]:
+    def feed(self, data: bytes, known: Known[_K] = _NONE_KNOWN) -> list[Event[_K]]:
         """Take the next bytes of the stream and return what they complete, in order.
 
         Nothing is raised, whatever the bytes. Where they break the protocol or a limit, a ProtocolError is the last
@@ -193,7 +197,7 @@ class Parser:
 
         Args:
             data: The bytes.
-            known: What the messages of a subscription are to come with, by its number (sid) as servers write it.
+            known: The subscriptions.
         """
         events: list[Event[_K]] = []
         self.has_only_known = True
@@ -212,12 +216,13 @@ class Parser:
             self._read_commands(stream, known, events)
         return events
 
-    def _read_commands(self, stream: BytesIO, known: Mapping[bytes, _K], events: list[Event[_K]]) -> None:
+    def _read_commands(self, stream: BytesIO, known: Known[_K], events: list[Event[_K]]) -> None:
         """Read to the end of the stream; stop where a command is unfinished or none."""
         append, readline, read = events.append, stream.readline, stream.read
-        numbers, sizes, new_message = _DECIMALS.ready, self._sizes.ready, Message.__new__
+        numbers, sizes = _DECIMALS.ready, self._sizes.ready
         header_size: int | None
         subscription: _K | int
+        make: type[Message]
         while line := readline(MAX_LINE):
             try:
                 match line.split(b" "):
@@ -232,9 +237,9 @@ class Parser:
                     case _:
                         raise ValueError
                 try:
-                    subscription, size = known[sid_digits], sizes[size_digits]
+                    (subscription, make), size = known[sid_digits], sizes[size_digits]
                 except KeyError:
-                    subscription = self._find(_DECIMALS.read(sid_digits), known)
+                    subscription, make = self._find(_DECIMALS.read(sid_digits), known)
                     size = self._sizes.read(size_digits)
                 if not subject or _TAB in line or (header_size is not None and header_size > size):
                     raise ValueError
@@ -251,22 +256,16 @@ class Parser:
                 head = _Head(_DECIMALS.read(sid_digits), subject, reply, header_size, size)
                 self._stop(head, (block or b"") + data, end, events)
                 return
-            # Less than half the time that the constructor takes.
-            message = new_message(Message)
-            message._subject = subject
-            message.data = data
-            message._reply = reply
-            message._headers = block
-            append((subscription, message))
+            append((subscription, make(subject, data, reply, block)))
 
-    def _find(self, sid: int, known: Mapping[bytes, _K]) -> _K | int:
+    def _find(self, sid: int, known: Known[_K]) -> tuple[_K | int, type[Message]]:
         found = known.get(b"%d" % sid)
         if found is None:
             self.has_only_known = False
-            return sid
+            return sid, Message
         return found
 
-    def _read_command(self, line: bytes, stream: BytesIO, known: Mapping[bytes, _K], events: list[Event[_K]]) -> bool:
+    def _read_command(self, line: bytes, stream: BytesIO, known: Known[_K], events: list[Event[_K]]) -> bool:
         """Read one command, however it is spelled; return whether the next one can be read."""
         if not line.endswith(b"\n"):
             limit = MAX_LINE
@@ -290,7 +289,7 @@ class Parser:
         events.append(command)
         return True
 
-    def _read_message(self, head: _Head, stream: BytesIO, known: Mapping[bytes, _K], events: list[Event[_K]]) -> bool:
+    def _read_message(self, head: _Head, stream: BytesIO, known: Known[_K], events: list[Event[_K]]) -> bool:
         """Read what comes after a message's line; return whether the next command can be read."""
         header_size, size = head.header_size, head.size
         block = None if header_size is None else stream.read(header_size)
@@ -299,8 +298,8 @@ class Parser:
         if end != _CRLF:
             self._stop(head, (block or b"") + data, end, events)
             return False
-        message = Message(head.subject, data, reply=head.reply, headers=block)
-        events.append((self._find(head.sid, known), message))
+        subscription, make = self._find(head.sid, known)
+        events.append((subscription, make(head.subject, data, head.reply, block)))
         return True
 
     def _stop(self, head: _Head, content: bytes, end: bytes, events: list[Event[_K]]) -> None:
