@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from natsvc.errors import ProtocolError
 from natsvc.message import Message
 from natsvc.wire.parser import (
+    _READ_NUMBERS,
+    _READY_NUMBERS,
     MAX_INBOUND_PAYLOAD,
     MAX_INFO_LINE,
     MAX_LINE,
@@ -25,6 +27,7 @@ from natsvc.wire.parser import (
     Info,
     Known,
     Parser,
+    _Numbers,
 )
 
 INFO_FIELDS = {
@@ -426,6 +429,20 @@ def test_messages_come_with_what_their_subscription_is_known_by_however_its_numb
     ]
     assert [event[0] for event in found if isinstance(event, tuple)] == ["seven", "seven", "many", "seven", "seven"]
     assert parser.has_only_known
+
+
+def test_numbers_are_kept_once_read_but_not_without_end() -> None:
+    table = _Numbers(10**6, b"\r\n")
+    assert table.read(b"5000\r\n") == 5000
+    assert table.ready[b"5000\r\n"] == 5000
+    for number in range(20_000):
+        assert table.read(b"0%d\r\n" % number) == number
+    assert len(table.ready) == _READY_NUMBERS + _READ_NUMBERS
+    assert table.read(b"900000\r\n") == 900_000
+    for wrong in (b"1000001\r\n", b"5 \r\n", b"+5\r\n", b"5", b"\r\n", b"0" * 30 + b"\r\n"):
+        with pytest.raises(ValueError, match="a number"):
+            table.read(wrong)
+        assert wrong not in table.ready
 
 
 @pytest.mark.parametrize("other", [b"PING\r\n", b"MSG a 8 1\r\nx\r\n", b"msg a 8 1\r\nx\r\n", b"BOGUS\r\n"])

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from natsvc import __version__
 from natsvc.asyncio.callbacks import Callbacks
 from natsvc.asyncio.carrying import deliver_all
+from natsvc.asyncio.memory import keep_freed_memory
 from natsvc.wire.connection import ConnectionState
 from natsvc.wire.effects import Closed, Dial, Disconnect, Effect, Notify, Settle, StartTls, WakeAt
 from natsvc.wire.outbox import WRITE_SIZE
@@ -59,6 +60,7 @@ class Driver:
     """
 
     def __init__(self, preparation: Preparation) -> None:
+        keep_freed_memory()
         self.state = ConnectionState(preparation.options, version=__version__, random=random.Random())  # noqa: S311
         self.listeners: list[Listener] = []
         self.closed = asyncio.Event()

@@ -38,6 +38,8 @@ from nats.aio.subscription import Subscription
 
 from natsvc.asyncio.carrying import Receive, deliver_all, deliver_one
 from natsvc.asyncio.link import Listener
+from natsvc.asyncio.memory import keep_freed_memory
+from natsvc.asyncio.request import Request
 from natsvc.core import Reply, Server
 from natsvc.core.replies import make_reply
 from natsvc.core.subjects import MAX_CONTROL_LINE
@@ -97,6 +99,7 @@ class NatsPyLink:
     """
 
     def __init__(self, nc: Client, listener: Listener) -> None:
+        keep_freed_memory()
         _check_usable(nc)
         self._nc = nc
         self.server: Server = nc
@@ -123,7 +126,7 @@ class NatsPyLink:
         else:
 
             async def take(msg: Msg) -> None:
-                deliver(msg)
+                deliver(_request(msg))
                 # nats-py hands over all that has arrived in one go. Handlers that never wait run right there, and
                 # nothing else would, until the last one is through.
                 self._in_a_row += 1
@@ -172,7 +175,7 @@ class NatsPyLink:
         if not self._has_outbox or nc._status != Client.CONNECTED or not block.isascii():
             return self._publish(reply)
         assert isinstance(subject, str)  # noqa: S101  # as nats-py has them all
-        command = commands.publish(subject, data, "", block)
+        command = commands.answer(subject.encode(), data, block)
         size = nc._pending_data_size + len(command)
         if size > nc._max_pending_size:
             return self._publish(reply)
@@ -210,7 +213,7 @@ class NatsPyLink:
         subscription = await _subscription(started)
         if subscription is not None:
             async for msg in subscription.messages:
-                deliver(msg)
+                deliver(_request(msg))
         if self._nc.is_closed:
             self._tell_closed()
 
@@ -280,6 +283,10 @@ class NatsPyLink:
                 return
 
 
+def _request(msg: Msg) -> Request:
+    return Request(msg.subject, msg.data, msg.reply, msg.headers)
+
+
 def _check_usable(nc: Client) -> None:
     if not (nc.is_connected or nc.is_reconnecting) or nc.is_draining:
         raise ConnectionClosedError("the nats-py connection is closed, draining, or was never connected")
@@ -335,7 +342,7 @@ class _HandOver(asyncio.Queue[Msg]):
             return
         self._event_loop.call_soon(self._start_anew)
         self._subscription._pending_size -= len(item.data)
-        deliver_one(self._event_loop, self._context, self._receive, item)
+        deliver_one(self._event_loop, self._context, self._receive, _request(item))
 
     def get_nowait(self) -> Msg:
         self._deliver_together()  # what the subscription's task takes has come after that
@@ -349,11 +356,11 @@ class _HandOver(asyncio.Queue[Msg]):
         if self._together:
             deliver_all(self._event_loop, self._context, self._take())
 
-    def _take(self) -> Iterator[tuple[Receive, Msg]]:
+    def _take(self) -> Iterator[tuple[Receive, Request]]:
         while self._together:
             msg = self._together.popleft()
             self._subscription._pending_size -= len(msg.data)
-            yield self._receive, msg
+            yield self._receive, _request(msg)
 
 
 class _ErrorCallback:
@@ -474,6 +481,7 @@ class NatsPyCaller:
     """
 
     def __init__(self, nc: Client) -> None:
+        keep_freed_memory()
         self._nc = nc
         self._under_way: set[Callable[[BaseException], None]] = set()
         self._timer: asyncio.TimerHandle | None = None

@@ -116,7 +116,10 @@ def answer(reply: bytes, data: bytes, block: bytes = b"") -> bytes:
         return b"".join((b"HPUB ", arguments, b"\r\n", block, data, b"\r\n"))
     if len(reply) > SHORT_ENOUGH:
         _check_length(b"%b %d" % (reply, len(data)))
-    return b"PUB %b %d\r\n%b\r\n" % (reply, len(data), data)
+    size = len(data)
+    if size < len(SIZES):
+        return b"".join((b"PUB ", reply, SIZES[size], data, b"\r\n"))
+    return b"PUB %b %d\r\n%b\r\n" % (reply, size, data)
 
 
 def subscribe(subject: str, queue_group: str, sid: int) -> bytes:
