@@ -247,8 +247,7 @@ async def test_whatever_a_thread_raises_its_caller_gets_an_answer(
 async def test_a_blocking_request_refuses_to_respond_on_the_event_loop(nc: Client) -> None:
     async with add_service(nc, name="on-loop") as service:
         await service.add_endpoint("on-loop-e", handler=echo)
-        request = service._runner.state.endpoints[0].receive(Message("s", b"", "r"), 0)
-        assert isinstance(request, Request)
+        request = Request("s", b"", "r", None)
         with pytest.raises(RuntimeError, match="event loop"):
             BlockingRequest(request, asyncio.get_running_loop()).respond(b"x")
 
