@@ -146,7 +146,7 @@ def test_a_name_that_is_loaded_on_demand_is_the_one_that_type_checkers_see(modul
     seen = {}
     for source, name in imports_for_type_checkers(module):
         seen.update(dict.fromkeys(shared[source], source) if name == "*" else {name: source})
-    assert set(exporting.__all__) - set(names_after_import(module)) == set(seen)
+    assert set(exporting.__all__) - names_after_import(module) == set(seen)
     for name, source in seen.items():
         assert getattr(exporting, name) is getattr(importlib.import_module(source), name)
 
