@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from natsvc import Headers, Message
+from natsvc.message import says_no_responders
 
 BLOCK = b"NATS/1.0\r\nA: 1\r\nA: 2\r\n\r\n"
 
@@ -80,4 +81,4 @@ def test_the_repr_shows_subject_reply_and_size_but_no_data() -> None:
     ],
 )
 def test_no_responders_are_told_by_a_status_without_data(message: Message, expected: bool) -> None:
-    assert message.says_no_responders is expected
+    assert says_no_responders(message) is expected

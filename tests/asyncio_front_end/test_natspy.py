@@ -29,7 +29,7 @@ from natsvc.asyncio import Request, add_service
 from natsvc.asyncio.link import Listener
 from natsvc.asyncio.natspy import NatsPyLink
 from natsvc.core import Reply
-from natsvc.message import Delivery, Message
+from natsvc.message import Delivery, Message, as_message
 from natsvc.testing import NatsServer
 from tests.worlds import LIMIT, confirmed, connect_nats_py, eventually, interest
 
@@ -297,7 +297,7 @@ async def test_messages_come_with_subject_reply_headers_and_data(nc: Client, cal
     got: list[Any] = []
 
     def take(delivered: Delivery) -> None:
-        message = Message.of(delivered)
+        message = as_message(delivered, Message)
         got.append((message.subject, message.reply, dict(message.headers), message.data))
 
     for subject in ("first.is.an.iterator", "second.has.a.callback"):

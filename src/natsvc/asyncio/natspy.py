@@ -54,7 +54,7 @@ from natsvc.errors import (
     RequestTimeoutError,
 )
 from natsvc.headers import Headers
-from natsvc.message import Data, Delivery, Message
+from natsvc.message import Data, Delivery, Message, as_message
 from natsvc.wire import commands
 from natsvc.wire.backlog import Backlog
 from natsvc.wire.commands import check_subject
@@ -502,7 +502,7 @@ class NatsPyCaller:
         asking.add_done_callback(functools.partial(_hand_over, answer))
         try:
             with self._told_of_the_end(functools.partial(_fail, answer)):
-                return Message.of(await answer)
+                return as_message(await answer, Message)
         except nats.errors.NoRespondersError:
             raise NoRespondersError(subject) from None
         except nats.errors.TimeoutError:

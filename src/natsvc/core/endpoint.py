@@ -17,7 +17,7 @@ from natsvc.core.models import EndpointInfo, EndpointStats
 from natsvc.core.replies import Reply, encode_result, printable_error
 from natsvc.core.request import BaseRequest, RequestState
 from natsvc.errors import NoReplyError, RequestTimeoutError, ServiceError
-from natsvc.message import Delivery
+from natsvc.message import Delivery, as_message
 
 if TYPE_CHECKING:
     from natsvc.core.scope import Endpoint
@@ -100,7 +100,7 @@ class EndpointState:
         """Take a message that has arrived; return the request if it is to be run now."""
         service = self.service
         make = service.request_class
-        request = message if type(message) is make else make.of(message)
+        request = message if type(message) is make else as_message(message, make)
         request._endpoint = self
         if service.is_stopped:
             self._answer_for(request, *_STOPPING)

@@ -14,7 +14,7 @@ from natsvc.core.effects import WARNING, Log
 from natsvc.core.ending import Ending, check_limit, nanoseconds
 from natsvc.core.models import ServiceInfo, ServicePing, ServiceStats
 from natsvc.core.subjects import ServiceVerb, control_subject
-from natsvc.message import Message
+from natsvc.message import Message, as_message, says_no_responders
 
 if TYPE_CHECKING:
     from typing import Self
@@ -105,8 +105,8 @@ class Gathering(Ending, Generic[Answer]):
         """Take a message that has come to the reply subject; if it is skipped, return what is to be logged of that."""
         if self.is_over:
             return None
-        message = Message.of(delivery)
-        if message.says_no_responders:
+        message = as_message(delivery, Message)
+        if says_no_responders(message):
             self.is_over = True
             return None
         answer = self._read(message)

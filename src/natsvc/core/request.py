@@ -55,6 +55,9 @@ class BaseRequest(Message):
     respond; the rest is for the state machine.
     """
 
+    data: bytes
+    """The body."""
+
     _held = 0  # how many threads still work for it, and keep its slot
     _is_over = False  # whether it has ended while it was held
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from natsvc.core.calling import REQUEST_TIMEOUT, service_error
 from natsvc.core.ending import Ending, check_limit, nanoseconds
 from natsvc.errors import NoRespondersError, RequestTimeoutError
-from natsvc.message import Message
+from natsvc.message import Message, as_message, says_no_responders
 
 if TYPE_CHECKING:
     from typing import Self
@@ -85,8 +85,8 @@ class ReplyStream(Ending):
         """Take a message that has come to the reply subject."""
         if self.is_over:
             return
-        message = Message.of(delivery)
-        if message.says_no_responders:
+        message = as_message(delivery, Message)
+        if says_no_responders(message):
             self.failed(NoRespondersError(self.subject))
             return
         error = service_error(message) or (self._queue.put(message) if message.data else None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from natsvc.errors import NoRespondersError
+from natsvc.message import says_no_responders
 
 if TYPE_CHECKING:
     from natsvc.message import Message
@@ -54,7 +55,7 @@ class Inbox:
         expected = self._waiting.pop(message.subject, None)
         if expected is not None:
             waiter, subject = expected
-            waiter(NoRespondersError(subject) if message.says_no_responders else message)
+            waiter(NoRespondersError(subject) if says_no_responders(message) else message)
 
     def take_waiters_of(self, subject: str) -> list[Waiter]:
         """Return those who wait for the answer to a request to this subject, and forget them."""
