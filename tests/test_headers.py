@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from natsvc import HeaderError, Headers
+from natsvc import HeaderError, Headers, headers
 
 NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=":"), min_size=1)
 # Any bytes may come from the wire: those that aren't UTF-8 are surrogates in the text.
@@ -197,6 +197,14 @@ def test_bytes_that_are_not_utf_8_are_given_back_as_they_came() -> None:
     assert Headers.decode(block).encode() == block
 
 
+def test_names_are_known_once_seen_but_not_without_end() -> None:
+    for number in range(5000):
+        assert len(Headers.decode(b"NATS/1.0\r\nName-%d: 1\r\n%b: 2\r\n\r\n" % (number, b"N" * (number + 1)))) == 2
+        assert len(Headers.decode(b"NATS/1.0\r\nA name %d: 1\r\n\r\n" % number)) == 0
+    assert len(headers._names) <= 1024
+    assert max(map(len, headers._names)) <= 64
+
+
 def test_a_bare_line_break_inside_a_received_value_becomes_a_blank() -> None:
     assert Headers.decode(b"NATS/1.0\r\nA: x\ny\rz\r\n\r\n") == {"A": "x y z"}
 
@@ -207,6 +215,7 @@ def test_a_bare_line_break_inside_a_received_value_becomes_a_blank() -> None:
         (b"NATS/1.0 503\r\n\r\n", {"Status": "503"}),
         (b"NATS/1.0 503 No Responders\r\n\r\n", {"Status": "503", "Description": "No Responders"}),
         (b"NATS/1.0 100 Idle\r\nA: 1\r\n\r\n", {"Status": "100", "Description": "Idle", "A": "1"}),
+        (b"NATS/1.0\x0b \xc2\xa0503\t idle\xff \r\n\r\n", {"Status": "\xa0503", "Description": "idle\udcff"}),
     ],
 )
 def test_an_inline_status_becomes_headers(block: bytes, expected: dict[str, str]) -> None:

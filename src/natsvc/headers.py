@@ -24,8 +24,18 @@ ERROR_HEADER = "Nats-Service-Error"
 ERROR_CODE_HEADER = "Nats-Service-Error-Code"
 """The header that holds an error reply's code."""
 
-_VERSION = b"NATS/1.0"
+_VERSION = "NATS/1.0"
 _BLANKS = " \t"
+_WHITESPACE = " \t\n\r\v\f"
+
+_names: set[str] = set()
+"""Names that have been looked at and are allowed: few are used, and to look at one again takes as long as the rest.
+
+What others send can't make it large: it holds so many, of so many characters each.
+"""
+
+_MOST_NAMES = 1024
+_SHORT_NAME = 64
 
 
 class Headers(MutableMapping[str, str]):
@@ -49,12 +59,17 @@ class Headers(MutableMapping[str, str]):
             self._values = {name: list(values) for name, values in source._values.items()}
             return
         try:
-            pairs = [(name, value) for name, value in (source.items() if isinstance(source, Mapping) else source)]
+            # A dict is named besides, for whether something is a Mapping takes Python as long as all the rest.
+            items = source.items() if isinstance(source, (dict, Mapping)) else source
+            pairs = [(name, value) for name, value in items]
         except (TypeError, ValueError):
             raise HeaderError("headers", source, "must be a mapping, or pairs of name and value") from None
         for name, value in pairs:
-            for one in value if isinstance(value, (list, tuple)) else (value,):
-                self.add(name, one)
+            if isinstance(value, (list, tuple)):
+                for one in value:
+                    self.add(name, one)
+            else:
+                self.add(name, value)
 
     def __getitem__(self, name: str) -> str:
         return self._values[name][0]
@@ -109,8 +124,8 @@ class Headers(MutableMapping[str, str]):
 
     def encode(self) -> bytes:
         """Return the block that stands before a message's data: version line, a line for each value, an empty line."""
-        lines = "".join(f"{name}: {value}\r\n" for name, value in self.pairs())
-        return b"NATS/1.0\r\n" + lines.encode("utf-8", "surrogateescape") + b"\r\n"
+        lines = [f"{name}: {value}\r\n" for name, values in self._values.items() for value in values]
+        return f"NATS/1.0\r\n{''.join(lines)}\r\n".encode("utf-8", "surrogateescape")
 
     @classmethod
     def received(cls, source: Mapping[str, str]) -> Headers:
@@ -130,40 +145,49 @@ class Headers(MutableMapping[str, str]):
         Bytes that aren't UTF-8 are kept by `surrogateescape`, so that encoding gives them back. An inline status
         (`NATS/1.0 503 No Responders`) becomes the headers `Status` and `Description`.
         """
-        headers = cls()
-        values = headers._values
-        lines = block.split(b"\r\n")
+        headers = cls.__new__(cls)
+        headers._values = values = {}
+        lines = block.decode("utf-8", "surrogateescape").split("\r\n")
         if lines[0].startswith(_VERSION):
-            status, _, description = lines.pop(0)[len(_VERSION) :].strip().partition(b" ")
-            if status:
-                values[STATUS_HEADER] = [_decoded(status)]
-            if description:
-                values[DESCRIPTION_HEADER] = [_decoded(description)]
+            line = lines.pop(0)
+            if line != _VERSION:
+                status, _, description = line.removeprefix(_VERSION).strip(_WHITESPACE).partition(" ")
+                if status:
+                    values[STATUS_HEADER] = [_clean(status)]
+                if description:
+                    values[DESCRIPTION_HEADER] = [_clean(description)]
         for line in lines:
-            name, colon, value = line.partition(b":")
-            text = name.decode("latin-1")
-            if colon and _is_name(text):
-                values.setdefault(text, []).append(_decoded(value))
+            name, colon, value = line.partition(":")
+            if colon and (name in _names or _is_name(name)):
+                value = value.strip(_BLANKS)
+                if "\r" in value or "\n" in value:
+                    value = _clean(value)
+                if name in values:
+                    values[name].append(value)
+                else:
+                    values[name] = [value]
         return headers
-
-
-def _decoded(value: bytes) -> str:
-    return _clean(value.decode("utf-8", "surrogateescape"))
 
 
 def _clean(value: str) -> str:
     # A bare CR or LF ended no line when it came, but would end one if these headers were sent on.
-    return value.replace("\r", " ").replace("\n", " ").strip(_BLANKS)
+    if "\r" in value or "\n" in value:
+        value = value.replace("\r", " ").replace("\n", " ")
+    return value.strip(_BLANKS)
 
 
 def _is_name(text: str) -> bool:
     # ADR-4: printable ASCII, 33 to 126, without the colon. Here and below no pattern is used, for to compile one takes
     # longer than a short program's headers are worth.
-    return text.isascii() and text.isprintable() and bool(text) and " " not in text and ":" not in text
+    if text.isascii() and text.isprintable() and text != "" and " " not in text and ":" not in text:
+        if len(_names) < _MOST_NAMES and len(text) <= _SHORT_NAME:
+            _names.add(text)
+        return True
+    return False
 
 
 def _checked_name(name: str) -> str:
-    if not isinstance(name, str) or not _is_name(name):
+    if not isinstance(name, str) or not (name in _names or _is_name(name)):
         raise HeaderError("header name", name, "must be printable ASCII characters without blanks and colon")
     return name
 
@@ -173,8 +197,9 @@ def _checked_value(name: str, value: str) -> str:
         raise HeaderError(f"header {name}", value, "must be a str")
     if "\r" in value or "\n" in value:
         raise HeaderError(f"header {name}", value, "must not contain a line break")
-    try:
-        value.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        raise HeaderError(f"header {name}", value, "must be encodable as UTF-8") from None
+    if not value.isascii():
+        try:
+            value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise HeaderError(f"header {name}", value, "must be encodable as UTF-8") from None
     return value.strip(_BLANKS)

@@ -110,13 +110,13 @@ def answer(reply: bytes, data: bytes, block: bytes = b"") -> bytes:
     Raises:
         MaxPayloadError: The arguments are longer than a server takes.
     """
-    if block:
-        arguments = b"%b %d %d" % (reply, len(block), len(block) + len(data))
-        _check_length(arguments)
-        return b"".join((b"HPUB ", arguments, b"\r\n", block, data, b"\r\n"))
-    if len(reply) > SHORT_ENOUGH:
-        _check_length(b"%b %d" % (reply, len(data)))
     size = len(data)
+    if block:
+        if len(reply) > SHORT_ENOUGH:
+            _check_length(b"%b %d %d" % (reply, len(block), len(block) + size))
+        return b"HPUB %b %d %d\r\n%b%b\r\n" % (reply, len(block), len(block) + size, block, data)
+    if len(reply) > SHORT_ENOUGH:
+        _check_length(b"%b %d" % (reply, size))
     if size < len(SIZES):
         return b"".join((b"PUB ", reply, SIZES[size], data, b"\r\n"))
     return b"PUB %b %d\r\n%b\r\n" % (reply, size, data)
