@@ -31,7 +31,7 @@ _WHITESPACE = " \t\n\r\v\f"
 _names: set[str] = set()
 """Names that have been looked at and are allowed: few are used, and to look at one again takes as long as the rest.
 
-What others send can't make it large: it holds so many, of so many characters each.
+What others send can't make it large: it holds some 1,024, of 64 characters at most.
 """
 
 _MOST_NAMES = 1024

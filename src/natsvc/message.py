@@ -23,7 +23,7 @@ _M = TypeVar("_M", bound="Message")
 
 
 class Delivery(Protocol):
-    """What any client's message has; passed on as it is, for to copy each into a Message would cost time."""
+    """What any client's message has: a Message, or what another client makes of one."""
 
     @property
     def subject(self) -> str:

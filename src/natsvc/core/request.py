@@ -55,7 +55,7 @@ class BaseRequest(Message):
     respond; the rest is for the state machine.
     """
 
-    data: bytes
+    data: bytes  # said again for the reference, which takes what the constructor sets for an attribute of its own
     """The body."""
 
     _held = 0  # how many threads still work for it, and keep its slot
