@@ -253,7 +253,7 @@ class ConnectionState:
         if size > self.max_payload:
             raise MaxPayloadError(size, self.max_payload)
         if type(subject) is bytes and size < len(SIZES) and len(subject) <= SHORT_ENOUGH and not block:
-            # As nearly all are. Without the call of `answer`, and its `%`, a request takes 0.94 x the time on asyncio.
+            # As nearly all are. Without the call of `answer`, which does the same, a request takes 0.97 x the time.
             command = b"".join((b"PUB ", subject, SIZES[size], data, b"\r\n"))
         elif isinstance(subject, bytes):
             command = commands.answer(subject, data, block)
