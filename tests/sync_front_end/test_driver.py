@@ -111,7 +111,7 @@ def test_where_no_thread_can_be_started_requests_wait_for_the_next_one(
 
         replies = caller.subscribe("starved.replies")
         caller.flush(LIMIT)
-        monkeypatch.setattr(threading.Thread, "start", no_thread_named("starved-e", 1))
+        monkeypatch.setattr(threading.Thread, "start", no_thread_named("natsvc-starved", 1))
         caller.publish("starved-e", b"first", reply="starved.replies")
         eventually(lambda: told)
         assert "can't start new thread" in str(told[0])
@@ -213,7 +213,7 @@ def test_a_handler_that_streams_waits_for_room_though_another_thread_is_to_write
         @service.endpoint("streaming-e")
         def stream(request: Request) -> bytes:
             if request.data == b"stream":
-                workers = request._endpoint.binding
+                workers = request._endpoint.binding.workers
                 for _ in range(100):
                     request.respond(b"x" * 10_000)
                     together.append(workers.writes_together and workers.is_watched)
@@ -320,7 +320,7 @@ def test_whoever_looks_after_requests_writes_what_was_left_to_be_written(server:
         caller.flush(LIMIT)
         with nc._driver.lock:
             nc._driver.state.publish("left-there", b"x")
-        state.binding._look_soon()
+        state.binding.workers._look_soon()
         assert nc._driver.state.outgoing_size == 0, "and nobody else had to, such as who answers the server's PING"
         assert subscription.receive(LIMIT).data == b"x"
 
@@ -343,7 +343,7 @@ def test_that_no_thread_can_be_started_is_told_while_all_others_wait(
             return request.data
 
         caller.request("told-e", b"quick", timeout=LIMIT)
-        monkeypatch.setattr(threading.Thread, "start", no_thread_named("told-e", 100))
+        monkeypatch.setattr(threading.Thread, "start", no_thread_named("natsvc-told", 100))
         try:
             publish_at_once(nc, caller, "told-e", [b"wait"] * 2, "nobody.waits")
             assert told.wait(LIMIT)

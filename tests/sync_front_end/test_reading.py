@@ -26,7 +26,7 @@ from natsvc.sync import (
 )
 from natsvc.sync import workers as workers_module
 from natsvc.sync.attendant import Attendant
-from natsvc.sync.workers import Workers
+from natsvc.sync.workers import Binding, Workers
 from natsvc.testing import NatsServer
 from natsvc.wire.connection import Deliveries
 from tests.sync_front_end.test_driver import transport_of
@@ -42,10 +42,14 @@ def looked_after(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     return str(request.param)
 
 
+def binding_of(service: Service, number: int = 0) -> Binding:
+    binding = service._runner.state.endpoints[number].binding
+    assert isinstance(binding, Binding)
+    return binding
+
+
 def workers_of(service: Service, number: int = 0) -> Workers:
-    workers = service._runner.state.endpoints[number].binding
-    assert isinstance(workers, Workers)
-    return workers
+    return binding_of(service, number).workers
 
 
 def has_it_read(caller: Connection, service: Service, subject: str, number: int = 0) -> Workers:
@@ -178,6 +182,99 @@ def test_two_endpoints_that_take_turns_lose_nothing(nc: Connection, caller: Conn
         assert sum(endpoint.num_requests for endpoint in service.stats().endpoints) == 3000
 
 
+def test_a_thread_that_reads_handles_what_it_reads_for_all_endpoints(nc: Connection, caller: Connection) -> None:
+    names: set[str] = set()
+
+    def note(request: Request) -> str:
+        names.add(threading.current_thread().name)
+        return request.subject
+
+    with add_service(nc, name="many") as service:
+        for number in range(10):
+            service.add_endpoint(f"many-{number}", subject=f"many.{number}", handler=note)
+        for number in range(10):
+            workers = has_it_read(caller, service, f"many.{number}", number)
+        names.clear()
+        workers._look = lambda: None  # type: ignore[method-assign]  # no handler waits, however busy the machine is
+        subjects = [f"many.{number * number % 10}" for number in range(1000)]
+        with caller.subscribe(caller.new_inbox()) as subscription:
+            with caller._driver.lock:
+                for subject in subjects:
+                    caller._state.publish(subject, b"", reply=subscription.subject)
+            caller.flush(LIMIT)
+            answers = [subscription.receive(LIMIT).data.decode() for _ in subjects]
+    assert answers == subjects
+    assert len(names) == 1
+
+
+def test_before_a_handler_begins_that_is_known_to_wait_what_is_behind_it_is_left_to_others(
+    nc: Connection, caller: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if somebody is about to look, which may be some time away."""
+    with reading_echo(nc, caller) as (service, release), nc.subscribe("heard") as heard:
+        service.add_endpoint("waiting-r", handler=lambda request: release.wait(LIMIT) and b"waited")
+        nc.flush(LIMIT)
+        workers = has_it_read(caller, service, "echoing-r")
+        with caller.subscribe(caller.new_inbox()) as subscription:
+            reply = subscription.subject
+            monkeypatch.setattr(workers, "_watch", lambda: setattr(workers, "is_watched", True))
+            monkeypatch.setattr(workers, "_look", lambda: None)
+            with caller._driver.lock:
+                for subject in ("echoing-r", "waiting-r", "echoing-r"):
+                    caller._state.publish(subject, b"quick", reply=reply)
+            caller.publish("heard", b"meanwhile")
+            assert [subscription.receive(LIMIT).data for _ in range(2)] == [b"quick"] * 2
+            assert heard.receive(LIMIT).data == b"meanwhile"
+            monkeypatch.undo()
+            release.set()
+            assert subscription.receive(LIMIT).data == b"waited"
+
+
+def test_a_thread_that_is_known_to_wait_is_not_expected_to_go_on_soon(
+    nc: Connection, caller: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, begun = threading.Event(), threading.Event()
+
+    def wait(request: Request) -> None:
+        begun.set()
+        release.wait(LIMIT)
+
+    with add_service(nc, name="uneven") as service:
+        service.add_endpoint("waiting-r", handler=wait)
+        service.add_endpoint("quick-r", handler=lambda request: request.data, timeout=3600)
+        workers = workers_of(service)
+        assert caller.request("quick-r", timeout=LIMIT).data == b""
+        caller.publish("waiting-r")
+        try:
+            assert begun.wait(LIMIT)
+            looks: list[None] = []
+            monkeypatch.setattr(workers, "_watch", lambda: looks.append(None))
+            assert caller.request("quick-r", b"meanwhile", timeout=LIMIT).data == b"meanwhile"
+            assert not looks, "a thread was woken at once"
+        finally:
+            release.set()
+        eventually(lambda: not workers._slow)
+
+
+def test_what_is_read_for_an_endpoint_with_a_timeout_counts_from_its_arrival(
+    nc: Connection, caller: Connection, looked_after: str
+) -> None:
+    with reading_echo(nc, caller, max_workers=2) as (service, _):
+        service.add_endpoint("timed-r", handler=lambda request: b"in time", timeout=3600)
+        workers = has_it_read(caller, service, "echoing-r")
+        timed = service._runner.state.endpoints[1]
+        with nc._driver.lock:
+            deliveries: Deliveries = [
+                (binding_of(service).take, Message("echoing-r", b"quick", reply="nobody")),
+                (timed.binding.take, Message("timed-r", reply="nobody")),
+            ]
+            assert workers.keep(deliveries) == deliveries[1:]
+            workers.admit()
+        for _ in range(20):
+            assert list(all_answers(caller, "timed-r", [b""] * 20)) == [b"in time"] * 20
+            assert caller.request("echoing-r", b"quick", timeout=LIMIT).data == b"quick"
+
+
 def test_with_a_timeout_no_thread_of_the_endpoint_reads_for_the_deadline_counts_from_the_arrival(
     nc: Connection, caller: Connection
 ) -> None:
@@ -206,7 +303,7 @@ def test_the_threads_end_with_the_service_though_one_of_them_waits_for_bytes(
     nc: Connection, caller: Connection
 ) -> None:
     def threads() -> list[str]:
-        return [thread.name for thread in threading.enumerate() if thread.name.startswith("natsvc-echoing-r")]
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("natsvc-echoing")]
 
     with reading_echo(nc, caller):
         assert threads()
@@ -300,7 +397,7 @@ def test_the_connection_may_be_closed_while_it_reads(server: NatsServer, caller:
         has_it_read(caller, service, "closed-on-r")
         nc.close()
         assert service.stopped.wait(LIMIT)
-    eventually(lambda: not [one for one in threading.enumerate() if one.name.startswith("natsvc-closed-on-r")])
+    eventually(lambda: not [one for one in threading.enumerate() if one.name.startswith("natsvc-closed-on")])
 
 
 def test_where_no_thread_can_be_started_to_look_after_it_the_reading_is_given_back_before_a_handler_begins(
@@ -315,14 +412,16 @@ def test_where_no_thread_can_be_started_to_look_after_it_the_reading_is_given_ba
         assert heard.receive(LIMIT).data == b"meanwhile"
 
 
-def keep_behind_a_handler(caller: Connection, workers: Workers, reply: str, count: int) -> None:
+def keep_behind_a_handler(caller: Connection, service: Service, reply: str, count: int) -> Binding:
     """Have so many requests wait that nobody but their thread knows of, as if they had been read with its own."""
-    nc = workers.driver
+    binding = binding_of(service)
+    workers = binding.workers
     workers._look = lambda: None  # type: ignore[method-assign]  # as if it had no turn for long
     caller.publish("echoing-r", b"wait", reply=reply)
-    eventually(lambda: workers._state.active)
-    with nc.lock:
-        assert workers.keep([(workers.take, Message("echoing-r", b"quick", reply=reply))] * count) == []
+    eventually(lambda: service._runner.state.endpoints[0].active)
+    with workers.driver.lock:
+        assert workers.keep([(binding.take, Message("echoing-r", b"quick", reply=reply))] * count) == []
+    return binding
 
 
 def test_what_has_been_read_counts_as_arrived_when_a_stop_begins(nc: Connection, caller: Connection) -> None:
@@ -330,14 +429,14 @@ def test_what_has_been_read_counts_as_arrived_when_a_stop_begins(nc: Connection,
         reading_echo(nc, caller, max_workers=1) as (service, release),
         caller.subscribe(caller.new_inbox()) as subscription,
     ):
-        workers = workers_of(service)
-        keep_behind_a_handler(caller, workers, subscription.subject, 20)
+        binding = keep_behind_a_handler(caller, service, subscription.subject, 20)
+        workers = binding.workers
         stopping = threading.Thread(target=service.stop)
         stopping.start()
         eventually(lambda: service._state.is_draining)
         assert not workers._kept
         with nc._driver.lock:
-            more: Deliveries = [(workers.take, Message("echoing-r", b"quick", reply="nobody"))]
+            more: Deliveries = [(binding.take, Message("echoing-r", b"quick", reply="nobody"))]
             assert workers.keep(more) == more, "from now on, it counts at once"
         nc.reconnect()  # without a connection there is nobody to wait for
         release.set()
@@ -354,8 +453,7 @@ def test_what_has_been_read_is_answered_and_counted_also_by_a_stop_that_does_not
         reading_echo(nc, caller, max_workers=1) as (service, release),
         caller.subscribe(caller.new_inbox()) as subscription,
     ):
-        workers = workers_of(service)
-        keep_behind_a_handler(caller, workers, subscription.subject, 20)
+        workers = keep_behind_a_handler(caller, service, subscription.subject, 20).workers
         before = service.stats().endpoints[0]
         if how == "deadline":
             service.stop(timeout=0)
@@ -379,10 +477,9 @@ def test_what_has_been_read_comes_before_what_the_reader_delivers(nc: Connection
         reading_echo(nc, caller, max_concurrency=1) as (service, release),
         caller.subscribe(caller.new_inbox()) as subscription,
     ):
-        workers = workers_of(service)
-        keep_behind_a_handler(caller, workers, subscription.subject, 20)
+        binding = keep_behind_a_handler(caller, service, subscription.subject, 20)
         with nc._driver.lock:
-            workers.take(Message("echoing-r", b"last", reply=subscription.subject))
+            binding.take(Message("echoing-r", b"last", reply=subscription.subject))
         release.set()
         answers = [subscription.receive(LIMIT).data for _ in range(22)]
         assert answers == [b"wait", *[b"quick"] * 20, b"last"]
@@ -478,7 +575,7 @@ def test_where_handlers_are_no_longer_quick_the_reading_is_given_back_and_no_thr
     with reading_echo(nc, caller) as (service, _):
         workers = workers_of(service)
         with nc._driver.lock:
-            workers._is_quick = False
+            binding_of(service).is_quick = False
         threads = workers._threads
         assert caller.request("echoing-r", b"not quick", timeout=LIMIT).data == b"not quick"
         eventually(lambda: not workers._busy or workers._is_reading)

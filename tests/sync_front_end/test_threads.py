@@ -162,7 +162,7 @@ def test_handlers_that_begin_to_wait_after_many_quick_ones_run_side_by_side_all_
 
 def test_threads_are_started_on_demand_and_end_with_the_service(nc: Connection, caller: Connection) -> None:
     def threads() -> int:
-        return sum(thread.name.startswith("natsvc-demanding-e") for thread in threading.enumerate())
+        return sum(thread.name.startswith("natsvc-demanding") for thread in threading.enumerate())
 
     with add_service(nc, name="demanding", max_workers=10) as service:
 
@@ -175,6 +175,75 @@ def test_threads_are_started_on_demand_and_end_with_the_service(nc: Connection, 
             caller.request("demanding-e", timeout=LIMIT)
         assert threads() == 1
     eventually(lambda: threads() == 0)
+
+
+def test_endpoints_share_threads_and_none_is_started_while_one_can_do_the_work(
+    nc: Connection, caller: Connection
+) -> None:
+    names: set[str] = set()
+
+    def note(request: Request) -> str:
+        names.add(threading.current_thread().name)
+        return request.subject
+
+    with add_service(nc, name="sharing") as service:
+        for number in range(20):
+            service.add_endpoint(f"sharing-{number}", handler=note)
+        for number in range(20):
+            assert caller.request(f"sharing-{number}", timeout=LIMIT).data == b"sharing-%d" % number
+    assert names == {"natsvc-sharing-1"}
+
+
+def test_an_endpoint_whose_handlers_are_all_stuck_takes_no_thread_from_another(
+    nc: Connection, caller: Connection
+) -> None:
+    release = threading.Event()
+    stuck = threading.Semaphore(0)
+    together = threading.Barrier(3)
+
+    def get_stuck(request: Request) -> bytes:
+        stuck.release()
+        release.wait(LIMIT)
+        return b"released"
+
+    def meet(request: Request) -> bytes:
+        together.wait(LIMIT)
+        return b"met"
+
+    with add_service(nc, name="uneven", max_workers=3) as service:
+        service.add_endpoint("stuck", handler=get_stuck)
+        service.add_endpoint("free", handler=meet)
+        answers = caller.subscribe("stuck-answers")
+        for _ in range(10):
+            caller.publish("stuck", reply="stuck-answers")
+        try:
+            for _ in range(3):
+                assert stuck.acquire(timeout=LIMIT)
+            met = all_at_once(lambda _: caller.request("free", timeout=LIMIT).data, 3)
+            assert met == [b"met"] * 3
+            assert not stuck.acquire(blocking=False), "and uses no more of them than it may"
+        finally:
+            release.set()
+        assert [answers.receive(LIMIT).data for _ in range(10)] == [b"released"] * 10
+
+
+def test_the_one_thread_that_an_endpoint_may_use_is_always_the_same_and_its_own(
+    nc: Connection, caller: Connection
+) -> None:
+    names: dict[str, set[str]] = {"own": set(), "own-too": set(), "shared": set()}
+
+    def note(request: Request) -> bytes:
+        names[request.subject].add(threading.current_thread().name)
+        return b""
+
+    with add_service(nc, name="affine") as service:
+        service.add_endpoint("own", handler=note, max_workers=1)
+        service.add_endpoint("shared", handler=note)
+        service.add_endpoint("own-too", handler=note, max_workers=1)
+        all_at_once(lambda number: [caller.request(one, timeout=LIMIT) for one in names for _ in range(20)], 8)
+    assert names["own"] == {"natsvc-own-1"}
+    assert names["own-too"] == {"natsvc-own-too-1"}
+    assert all(name.startswith("natsvc-affine-") for name in names["shared"])
 
 
 def test_a_context_variable_set_by_a_handler_is_seen_by_nobody_else(nc: Connection, caller: Connection) -> None:

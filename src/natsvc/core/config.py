@@ -99,7 +99,7 @@ class ServiceConfig:
         max_pending_bytes: How many bytes of headers and data the waiting requests of one endpoint may have.
         timeout: Seconds from a request's arrival until it must be answered; then it is answered with error 504.
             None or infinity: no limit.
-        max_workers: How many threads the blocking handlers of one endpoint may use. Default: the number of
+        max_workers: How many threads the blocking handlers of one endpoint may use at once. Default: the number of
             processors and 4, at most 32.
 
     Raises:
@@ -197,7 +197,7 @@ class EndpointConfig:
         max_pending_bytes: How many bytes of headers and data the waiting requests may have.
         timeout: Seconds from a request's arrival until it must be answered; then it is answered with error 504. A
             request that has been answered is no longer timed. Infinity: no limit, whatever the service's is.
-        max_workers: How many threads its handler may use, if it is a blocking one.
+        max_workers: How many threads its handler may use at once, if it is a blocking one.
 
     Raises:
         ConfigError: A value breaks one of these rules.

@@ -35,7 +35,7 @@ class Request(BaseRequest):
             ServiceStoppedError: The service has stopped.
             ConnectionClosedError: The connection is closed.
         """
-        workers = self._endpoint.binding
+        workers = self._endpoint.binding.workers
         driver = workers.driver
         lock = driver.lock
         lock.acquire()  # and not `with`, which takes three times as long
@@ -79,7 +79,7 @@ class Request(BaseRequest):
         Raises:
             NatsvcError: As `respond`.
         """
-        driver = self._endpoint.binding.driver
+        driver = self._endpoint.binding.workers.driver
         with driver.lock:
             reply = self._answer_error(code, description, data, headers)
             if reply is not None:

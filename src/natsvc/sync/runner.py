@@ -100,7 +100,6 @@ class Runner:
             answers_with_data=False,
         )
         self._subscriptions: dict[Interest, SubscriptionState] = {}
-        self._workers: list[Workers] = []
         self._is_performing = False
         self._done_handler: Call | None = None
         self._joined: list[queue.SimpleQueue[bool]] = []
@@ -110,8 +109,9 @@ class Runner:
             begin_drain=lambda: self.begin_stop(caller=current_request()),
             has_drained=self.has_stopped,
         )
+        self._workers = [self._threads(self.state.config.name)]  # of all endpoints that have none of their own
         for control in self.state.controls:
-            self._bind(control)
+            self._bind(control, alone=True)
         for scope, endpoint in definition.endpoints:
             self._bind(self.state.add_endpoint(scope, endpoint))
         with self._lock:
@@ -224,10 +224,16 @@ class Runner:
 
     # Messages and handlers
 
-    def _bind(self, state: EndpointState) -> None:
-        workers = Workers(self._driver, state, self._context, self._perform)
-        self._workers.append(workers)
-        state.binding = workers
+    def _bind(self, state: EndpointState, *, alone: bool = False) -> None:
+        if alone or state.endpoint.max_workers == 1:  # the one thread that it may use is always the same
+            workers = self._threads(state.endpoint.name)
+            self._workers.append(workers)
+        else:
+            workers = self._workers[0]
+        state.binding = workers.bind(state)
+
+    def _threads(self, name: str) -> Workers:
+        return Workers(self._driver, self.state, f"natsvc-{name}", self._context, self._perform)
 
     def _admit(self) -> None:
         """Before the state machine is told to stop, give it what has been read already."""
@@ -256,7 +262,7 @@ class Runner:
             case WakeAt(at):
                 self._driver.alarms.set(self, at, self._wake)
             case Run(request):
-                request._endpoint.binding.add(request)
+                request._endpoint.binding.workers.add(request)
             case Cancel():
                 pass  # a thread can't be cancelled
             case Subscribe(interest):

@@ -1,10 +1,11 @@
-"""The threads of one endpoint: they take requests, run the handler, and write what comes of it.
+"""The threads of a service: they take requests, run the handlers, and write what comes of it.
 
-They are started on demand, and no more than there are handlers to run at once. One thread is woken for any number of
-requests, and wakes the next one if there is more than one to run: so handlers that wait run side by side. As long as
-they are quick, that is left to another thread, which gets its turn when a handler waits for something: so those that
-don't run one after the other in the same thread, which reads them itself (reading.py), and nobody is woken in vain.
-They are daemon threads, for a handler that is stuck must not keep alive a process that was told to stop.
+They are started on demand, and no more than there are handlers to run at once, which the state machines of the
+endpoints bound. One thread is woken for any number of requests, and wakes the next one if there is more than one to
+run: so handlers that wait run side by side. As long as they are quick, that is left to another thread, which gets its
+turn when a handler waits for something: so those that don't run one after the other in the same thread, which reads
+them itself (reading.py), and nobody is woken in vain. They are daemon threads, for a handler that is stuck must not
+keep alive a process that was told to stop.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from natsvc.core import BaseRequest, EndpointState, compose
+from natsvc.core import BaseRequest, EndpointState, ServiceState, compose
 from natsvc.core.replies import Reply, encode_result
 from natsvc.errors import NatsvcError
 from natsvc.message import Delivery
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from natsvc.sync.transport import Transport
     from natsvc.wire.connection import Deliveries
 
-__all__ = ["Workers", "current_request"]
+__all__ = ["Binding", "Workers", "current_request"]
 
 _clock = time.perf_counter_ns
 
@@ -71,12 +72,32 @@ def current_request() -> BaseRequest | None:
     return _handling.get(threading.get_ident())
 
 
+class Binding:
+    """What a request's endpoint needs of this front-end.
+
+    Attributes:
+        workers: The threads that run its handlers.
+        handler: What to run.
+        take: Takes a message of the endpoint's.
+        is_quick: Whether the handler that ended last was.
+    """
+
+    __slots__ = ("handler", "is_quick", "take", "workers")
+
+    def __init__(self, workers: Workers, handler: Callable[[Any], object], take: Callable[[Delivery], None]) -> None:
+        self.workers = workers
+        self.handler = handler
+        self.take = take
+        self.is_quick = False
+
+
 class Workers:
-    """Runs the handlers of one endpoint. Its methods are for threads that hold the connection's lock.
+    """Runs the handlers of endpoints of one service. Its methods are for threads that hold the connection's lock.
 
     Args:
         driver: The connection's driver.
-        state: The endpoint's state machine.
+        service: The service's state machine.
+        name: What the threads are called, with a number behind it.
         context: The context that handlers run in, each in a copy of its own.
         perform: Does what the service's state machine asks for.
 
@@ -87,35 +108,41 @@ class Workers:
         is_watched: Whether another thread will see to it, as soon as it gets its turn, that no request waits for a
             handler that waits, nor the reading, and that what has been sent is written.
         lent: The transport that these threads may read in the place of its reader, while they may.
-        take: Takes a message of the endpoint's.
     """
 
     def __init__(
-        self, driver: Driver, state: EndpointState, context: contextvars.Context, perform: Callable[[], None]
+        self,
+        driver: Driver,
+        service: ServiceState,
+        name: str,
+        context: contextvars.Context,
+        perform: Callable[[], None],
     ) -> None:
         self.driver = driver
         self.writes_together = False
         self.is_watched = False
         self.lent: Transport | None = None
-        self._state = state
+        self._service = service
+        self._name = name
         self._context = context
         self._perform = perform
-        self._handler = compose(state.endpoint.middleware, state.endpoint.handler)
+        self._receivers: dict[object, Callable[[Delivery, int], BaseRequest | None]] = {}  # of what may be kept
         self._ready: deque[BaseRequest] = deque()
-        self._kept: deque[Delivery] = deque()  # what one of the threads has read, and the state machine not seen yet
+        self._kept: deque[tuple[object, Delivery]] = deque()  # what a thread has read, and no state machine seen yet
         self._idle: list[threading.Lock] = []  # what idle threads wait for, the one that was busy last at the end
         self._is_waking = False  # whether one is on its way from there, or just started
-        self._is_quick = False  # whether the last handler was
         self._is_reading = False  # whether one of them waits for bytes
         self._calm = 0  # how many looks in a row have found that nobody is kept waiting
-        self._seen = 0  # how many requests there had been at the last one
+        self._ended_at = 0  # when the last handler has ended
+        self._seen = 0  # when it had at the last look
         self._busy = 0  # how many threads are in a handler, or wait for the socket
+        self._slow = 0  # how many of them in one that is not expected to be quick
         self._threads = 0
         self._is_closed = False
-        self.take = self._receiver()
 
-    def _receiver(self) -> Callable[[Delivery], None]:
-        receive, ready, service, perform = self._state.receive, self._ready, self._state.service, self._perform
+    def bind(self, state: EndpointState) -> Binding:
+        """Run the handlers of this endpoint as well."""
+        receive, ready, service, perform = state.receive, self._ready, self._service, self._perform
 
         def take(message: Delivery) -> None:
             if self._kept:
@@ -124,17 +151,20 @@ class Workers:
             if request is not None:
                 ready.append(request)
                 if not self._is_waking and not self.is_watched:
-                    self._call()
+                    self._call(binding)
             if service.effects:
                 perform()
 
-        return take
+        binding = Binding(self, compose(state.endpoint.middleware, state.endpoint.handler), take)
+        if not state.timeout:  # it counts from when a request has come, which the state machine has to know then
+            self._receivers[take] = receive
+        return binding
 
     def add(self, request: BaseRequest) -> None:
         """Have a request handled."""
         self._ready.append(request)
         if not self._is_waking and not self.is_watched:
-            self._call()
+            self._call(request._endpoint.binding)
 
     def close(self) -> None:
         """Have the threads end that have nothing to do; those that handle something, when they have done it."""
@@ -149,11 +179,10 @@ class Workers:
             self._is_waking = True
             self._idle.pop().release()
         elif self._busy == self._threads:  # otherwise, one is about to look for what there is to do
-            name = f"natsvc-{self._state.endpoint.name}-{self._threads + 1}"
             try:
-                threading.Thread(target=self._work, name=name, daemon=True).start()
+                threading.Thread(target=self._work, name=f"{self._name}-{self._threads + 1}", daemon=True).start()
             except RuntimeError as error:  # the system gives no more threads; the next request, or an end, tries again
-                self._state.service.report(error, None)
+                self._service.report(error, None)
                 return
             self._threads += 1
             self._is_waking = True
@@ -162,35 +191,34 @@ class Workers:
         """Whether one of the threads is about to look for something to do, and may read then."""
         return (
             (self._is_waking or self._busy < self._threads - len(self._idle))
-            and self._is_quick
             and not self._is_closed
             and self.lent is None
-            and not self._state.timeout  # which counts from when a request has come: the state machine has to know then
         )
 
     def keep(self, deliveries: Deliveries) -> Deliveries:
-        """Take the endpoint's messages, to handle them one after the other; return the others.
+        """Take the endpoints' messages, to handle them one after the other; return the others.
 
-        So they need not wait in the state machine, which takes 1.15 x the time.
+        So they need not wait in the state machines, which takes 1.15 x the time.
         """
-        if self._state.service.is_draining:
+        if self._service.is_draining:
             return deliveries  # it has to know what there is before it ends
-        take = self.take
-        own = [message for receive, message in deliveries if receive is take]
+        receivers = self._receivers
+        own = [delivery for delivery in deliveries if delivery[0] in receivers]
         self._kept.extend(own)
         if len(own) == len(deliveries):
             return []
         if len(own) * 2 < len(deliveries):
             self.driver.lends_at = _clock() + _UNLENT
-        return [delivery for delivery in deliveries if delivery[0] is not take]
+        return [delivery for delivery in deliveries if delivery[0] not in receivers]
 
     def admit(self) -> None:
-        """Give the state machine what it has not seen yet."""
+        """Give the state machines what they have not seen yet."""
         while self._kept:
-            request = self._state.receive(self._kept.popleft(), _clock())
+            take, message = self._kept.popleft()
+            request = self._receivers[take](message, _clock())
             if request is not None:
                 self._ready.append(request)
-        if self._state.service.effects:
+        if self._service.effects:
             self._perform()
 
     def _give_back(self) -> None:
@@ -200,20 +228,21 @@ class Workers:
             transport.reading.give_back()
             self.admit()
 
-    def _call(self) -> None:
+    def _call(self, binding: Binding) -> None:
         """Have a thread run what is ready: where handlers are quick, one of those that are awake, unless all wait."""
-        if self._is_quick:
-            self.driver.next_to_read = self
-            if self._threads > len(self._idle):
+        if binding.is_quick:
+            if binding.take in self._receivers:
+                self.driver.next_to_read = self
+            if self._threads - self._slow > len(self._idle):
                 self._watch()
         if not self.is_watched:
             self._wake()
 
-    def _call_upon(self) -> None:
+    def _call_upon(self, binding: Binding) -> None:
         """Before a handler begins, have others see to what would wait for it: where it may be quick, if it isn't."""
-        if self._is_quick:
+        if binding.is_quick:
             self._watch()
-        if not self.is_watched:
+        if not self.is_watched or not binding.is_quick:
             self._give_back()
             if self._ready:
                 self._wake()
@@ -224,7 +253,7 @@ class Workers:
             self.is_watched = self.driver.do_soon(self._look_soon)
         else:
             self.is_watched = True
-            self._seen = self._state.num_requests
+            self._seen = self._ended_at
             self.driver.alarms.set(self, _clock() + _PATIENCE, self._look)
 
     def _look_soon(self) -> None:
@@ -246,9 +275,9 @@ class Workers:
         else:
             self._calm += 1
             is_any_awake = self._threads > len(self._idle)
-            if self._calm > _CALM and is_any_awake and self._seen != self._state.num_requests:
+            if self._calm > _CALM and is_any_awake and self._seen != self._ended_at:
                 self._watch()
-        if self._state.service.effects:
+        if self._service.effects:
             self._perform()
 
     def _work(self) -> None:
@@ -261,10 +290,9 @@ class Workers:
             raise
 
     def _handle_all(self) -> None:
-        lock, ready, state, driver = self.driver.lock, self._ready, self._state, self.driver
-        connection, service = driver.state, state.service
-        receive, kept = state.receive, self._kept
-        copy, handler, thread = self._context.copy, self._handler, threading.get_ident()
+        driver, service, ready, kept, receivers = self.driver, self._service, self._ready, self._kept, self._receivers
+        lock, connection = driver.lock, driver.state
+        copy, thread = self._context.copy, threading.get_ident()
         gate = threading.Lock()
         gate.acquire()
         request: BaseRequest | None
@@ -282,7 +310,9 @@ class Workers:
                         continue
                     request._started = now
                 elif kept:
-                    request = receive(kept.popleft(), now)
+                    take, message = kept.popleft()
+                    request = receivers[take](message, now)
+                    del message
                     if request is None:
                         self._settle()
                         continue
@@ -304,17 +334,22 @@ class Workers:
                     self._is_waking = False
                     continue
                 self._busy += 1
+                state = request._endpoint
+                binding: Binding = state.binding
+                is_quick = binding.is_quick
+                if not is_quick:
+                    self._slow += 1
                 is_awaited = bool(ready) or (self.lent is not None and not self._is_reading)
-                self.writes_together = is_awaited and self._is_quick
-                if is_awaited and not self._is_waking and not self.is_watched:
-                    self._call_upon()
+                self.writes_together = is_awaited and is_quick
+                if is_awaited and not self._is_waking and not (self.is_watched and is_quick):
+                    self._call_upon(binding)
                     if service.effects:
                         self._perform()
                 result = error = None
                 _handling[thread] = request
                 lock.release()
                 try:
-                    result = copy().run(handler, request)
+                    result = copy().run(binding.handler, request)
                     if result is not None and type(result) is not bytes:
                         result = encode_result(result)
                 except BaseException as raised:  # noqa: BLE001  # the caller gets an answer, whatever it is
@@ -322,14 +357,16 @@ class Workers:
                 lock.acquire()
                 del _handling[thread]
                 self._busy -= 1
-                now = _clock()
+                if not is_quick:
+                    self._slow -= 1
+                self._ended_at = now = _clock()
                 following = state.end(request, now, result, error)
                 if following is not None:
                     if isinstance(following, tuple):
                         following = self._publish(request, following, now)
                     if following is not None:
                         ready.append(following)
-                self._is_quick = is_quick = request._elapsed < _QUICK
+                binding.is_quick = is_quick = request._elapsed < _QUICK
                 if service.effects:
                     self._perform()
                 if (
@@ -346,14 +383,14 @@ class Workers:
 
     def _finish(self, request: BaseRequest, now: int) -> None:
         """Take leave of a request that is not to be handled any more."""
-        following = self._state.finish(request, now)
+        following = request._endpoint.finish(request, now)
         if following is not None:
             self._ready.append(following)
         self._settle()
 
     def _settle(self) -> None:
         """Do what the state machine asks for, and write what comes of it."""
-        if self._state.service.effects:
+        if self._service.effects:
             self._perform()
         self._write()
 
@@ -382,7 +419,7 @@ class Workers:
             self.driver.state.send(subject, data, "", block)
         except NatsvcError as refused:
             unpublished = refused
-        return self._state.finish(request, now, unpublished)
+        return request._endpoint.finish(request, now, unpublished)
 
     def _write(self) -> None:
         """Write what there is to write; wait while there is more than should be."""
