@@ -313,6 +313,22 @@ def test_whoever_publishes_waits_while_the_server_reads_nothing(front_end: Front
     assert len(server.sessions[0].published) == total
 
 
+def test_a_request_ends_after_its_time_also_while_the_server_reads_nothing(front_end: FrontEnd, play: Play) -> None:
+    ended = threading.Event()
+
+    def script(session: Session) -> None:
+        session.welcome()
+        session.wait(ended)
+
+    connection = front_end.connect(play(script).url)
+    try:
+        for _ in range(30):  # the first of them are more than the socket takes
+            with pytest.raises(RequestTimeoutError):
+                connection.begin_request("large", bytes(1024 * 1024), timeout=0.01).result(LIMIT)
+    finally:
+        ended.set()
+
+
 class Stalled:
     """Whether a number stays as it is, for some tens of looks at it."""
 

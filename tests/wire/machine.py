@@ -133,9 +133,9 @@ class Machine:
         self.perform()
         return waiting
 
-    def request(self, subject: str, data: bytes = b"") -> tuple[str, Waiting]:
+    def request(self, subject: str, data: bytes = b"", timeout: float | None = None) -> tuple[str, Waiting]:
         waiting = Waiting()
-        reply = self.state.request(subject, data, None, waiting)
+        reply = self.state.request(subject, data, None, waiting, now=self.now, timeout=timeout)
         self.perform()
         return reply, waiting
 
@@ -193,7 +193,7 @@ class Machine:
     def pass_time(self, seconds: float) -> None:
         """Let time pass; the state machine is woken when it wants to be."""
         until = self.now + round(seconds * SECOND)
-        while (at := self.wake_at) is not None and at <= until and self.state._wake_at is not None:
+        while self.all(WakeAt) and (at := self.wake_at) is not None and at <= until:
             self.now = at
             self.state.wake(self.now)
             self.perform()

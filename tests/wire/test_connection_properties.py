@@ -8,10 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from natsvc.errors import NatsvcError, OutboundBufferError
+from natsvc.errors import NatsvcError, OutboundBufferError, RequestTimeoutError
 from natsvc.wire.connection import Status, SubscriptionState
 from natsvc.wire.effects import Closed, Dial, Disconnect
-from tests.wire.machine import Machine, Received, Waiting
+from tests.wire.machine import SECOND, Machine, Received, Waiting
 
 BUFFER = 60
 
@@ -58,6 +58,7 @@ class Connections(RuleBasedStateMachine):
         self.accepted = 0
         self.arrived: list[int] = []
         self.waiters: list[Waiting] = [self.machine.opened]
+        self.deadlines: list[tuple[int, Waiting]] = []
         self.mine: dict[int, tuple[SubscriptionState, Received]] = {}
         self.delivered: dict[int, int] = {}
         self.machine.open()
@@ -130,11 +131,13 @@ class Connections(RuleBasedStateMachine):
         self.look()
 
     @precondition(lambda self: not self.is_closed and self.is_open)
-    @rule(target=replies)
-    def request(self) -> str:
+    @rule(target=replies, timeout=st.sampled_from([None, 0.0, 0.5, 3.0, 200.0]))
+    def request(self, timeout: float | None) -> str:
         self.server.take(self.machine.take_sent())
-        reply, waiting = self.machine.request("p", str(self.accepted).encode())
+        reply, waiting = self.machine.request("p", str(self.accepted).encode(), timeout)
         self.accepted += 1
+        if timeout is not None:
+            self.deadlines.append((self.machine.now + int(timeout * SECOND), waiting))
         self.waiters.append(waiting)
         self.look()
         return reply
@@ -248,6 +251,7 @@ class Connections(RuleBasedStateMachine):
     def pass_time(self, seconds: float) -> None:
         self.machine.pass_time(seconds)
         self.look()
+        assert all(waiting.is_settled for deadline, waiting in self.deadlines if deadline <= self.machine.now)
 
     # What always holds
 
@@ -259,9 +263,16 @@ class Connections(RuleBasedStateMachine):
             assert len(received.outcomes) <= 1
 
     @invariant()
+    def no_request_times_out_before_its_time(self) -> None:
+        for deadline, waiting in self.deadlines:
+            if deadline > self.machine.now:
+                assert not any(isinstance(outcome, RequestTimeoutError) for outcome in waiting.outcomes)
+
+    @invariant()
     def after_the_end_nobody_waits(self) -> None:
         if self.is_closed:
             assert all(waiting.is_settled for waiting in self.waiters)
+            assert self.machine.wake_at is None
             assert all(received.is_settled or subscription.is_leaving for subscription, received in self.mine.values())
             assert len(self.machine.all(Closed)) == 1
             assert self.machine.is_cut

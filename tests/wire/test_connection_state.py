@@ -19,6 +19,7 @@ from natsvc.errors import (
     OutboundBufferError,
     PermissionsError,
     ProtocolError,
+    RequestTimeoutError,
     ServerError,
     StaleConnectionError,
     SubjectError,
@@ -710,6 +711,66 @@ def test_a_request_outlives_a_reconnect() -> None:
     assert not waiting.is_settled
     machine.receive(f"MSG {reply} 1 1\r\na\r\n".encode())
     assert waiting.outcome.data == b"a"
+
+
+def test_a_request_is_told_when_its_time_is_over() -> None:
+    machine = Machine().connected()
+    _, long = machine.request("svc.long", timeout=3)
+    _, short = machine.request("svc.short", timeout=0.5)
+    _, patient = machine.request("svc.patient")
+    assert machine.wake_at == machine.now + SECOND // 2
+    machine.pass_time(0.499)
+    assert not short.is_settled
+    machine.pass_time(0.001)
+    assert isinstance(short.outcome, RequestTimeoutError)
+    assert str(short.outcome) == "the request to 'svc.short' was not answered within 0.5 s"
+    assert not long.is_settled
+    machine.pass_time(100)
+    assert isinstance(long.outcome, RequestTimeoutError)
+    assert not patient.is_settled
+
+
+def test_an_answer_that_comes_too_late_is_dropped() -> None:
+    machine = Machine().connected()
+    reply, waiting = machine.request("svc", timeout=1)
+    machine.pass_time(1)
+    machine.receive(f"MSG {reply} 1 1\r\na\r\n".encode())
+    assert isinstance(waiting.outcome, RequestTimeoutError)
+
+
+def test_the_time_of_a_request_runs_also_while_there_is_no_connection() -> None:
+    machine = Machine(reconnect_wait=100.0).connected()
+    _, waiting = machine.request("svc", timeout=3)
+    machine.lose()
+    _, meanwhile = machine.request("svc", timeout=2)
+    machine.pass_time(3)
+    assert isinstance(waiting.outcome, RequestTimeoutError)
+    assert isinstance(meanwhile.outcome, RequestTimeoutError)
+    machine.wait_for_dial().let_in()
+
+
+def test_the_server_is_asked_whether_it_is_there_whatever_requests_time_out() -> None:
+    machine = Machine(ping_interval=10.0).connected()
+    for _ in range(3):
+        machine.request("svc", timeout=4)
+        machine.pass_time(5)
+    assert machine.take_sent().count(b"PING") == 1
+
+
+def test_for_requests_that_were_answered_nobody_is_woken_each_time_and_nothing_is_kept() -> None:
+    machine = Machine().connected()
+    wakes = len(machine.all(WakeAt))
+    for _ in range(10_000):
+        reply, _ = machine.request("svc", timeout=5)
+        machine.now += 1_000_000
+        machine.receive(f"MSG {reply} 1 1\r\na\r\n".encode())
+    assert len(machine.all(WakeAt)) - wakes == 1
+    inbox = machine.state._inbox
+    assert inbox is not None
+    assert len(inbox) == 0
+    assert len(inbox._deadlines) < 100
+    machine.pass_time(5)
+    assert machine.wake_at == machine.state._wake_at
 
 
 def test_a_request_that_can_not_be_sent_is_not_waited_for() -> None:

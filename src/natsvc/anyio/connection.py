@@ -12,6 +12,7 @@ import anyio.lowlevel
 
 from natsvc.anyio.driver import Driver
 from natsvc.anyio.outcome import Outcome
+from natsvc.anyio.timer import clock
 from natsvc.connecting import DEFAULT_SERVER, ConnectArguments, Preparation, prepare
 from natsvc.core import REQUEST_TIMEOUT, AwaitableSelf, check_duration
 from natsvc.errors import ConnectionClosedError, RequestTimeoutError, SubscriptionClosedError
@@ -111,15 +112,10 @@ class Connection(ConnectionView):
         """
         limit = check_duration("timeout", timeout, REQUEST_TIMEOUT)
         answer = Outcome[Message]()
-        reply = self._state.request(subject, data, headers, answer.settle)
-        driver = self._driver
+        reply = self._state.request(subject, data, headers, answer.settle, now=clock(), timeout=limit)
+        self._driver.perform()
         try:
-            with anyio.move_on_after(limit):
-                driver.send()
-                if driver.is_full:
-                    await driver.room()
-                return await answer.wait()
-            raise RequestTimeoutError(f"the request to {subject!r} was not answered within {limit:g} s")
+            return await answer.wait()
         finally:
             self._state.forget_request(reply)
 

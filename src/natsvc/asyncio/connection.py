@@ -9,7 +9,7 @@ from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from natsvc.asyncio.driver import Driver, settle
+from natsvc.asyncio.driver import Driver, clock, settle
 from natsvc.connecting import DEFAULT_SERVER, ConnectArguments, Preparation, prepare
 from natsvc.core import REQUEST_TIMEOUT, AwaitableSelf, check_duration
 from natsvc.errors import ConnectionClosedError, RequestTimeoutError, SubscriptionClosedError
@@ -104,16 +104,12 @@ class Connection(ConnectionView):
         """
         limit = check_duration("timeout", timeout, REQUEST_TIMEOUT)
         answer: asyncio.Future[Message] = self._loop.create_future()
-        reply = self._state.request(subject, data, headers, functools.partial(settle, answer))
-        timer = self._loop.call_later(limit, _expire, answer, f"the request to {subject!r} was not answered", limit)
-        driver = self._driver
+        waiter = functools.partial(settle, answer)
+        reply = self._state.request(subject, data, headers, waiter, now=clock(), timeout=limit)
+        self._driver.perform()
         try:
-            driver.send()
-            if driver.is_full:
-                await driver.room()
             return await answer
         finally:
-            timer.cancel()
             self._state.forget_request(reply)
 
     def subscribe(self, subject: str, *, queue: str | None = None) -> Subscription:
@@ -381,7 +377,3 @@ class Subscription(AwaitableSelf):
 
     def __repr__(self) -> str:
         return f"<Subscription to {self.subject!r}, {len(self._backlog)} messages to be taken>"
-
-
-def _expire(answer: asyncio.Future[Any], what: str, limit: float) -> None:
-    settle(answer, RequestTimeoutError(f"{what} within {limit:g} s"))

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from natsvc.connecting import Preparation
     from natsvc.wire.addresses import ServerAddress
 
-__all__ = ["Driver", "settle"]
+__all__ = ["Driver", "clock", "settle"]
 
-_clock = time.monotonic_ns
+clock = time.monotonic_ns
+"""The time that the state machine is told, in nanoseconds."""
 
 _DELIVERED_IN_A_ROW = 256
 """So many messages are delivered before the loop gets its turn: what receives them may run handlers to their end.
@@ -90,7 +91,7 @@ class Driver:
         """
         if self._opened is None:
             self._opened = self._loop.create_future()
-            self.state.open(functools.partial(settle, self._opened), _clock())
+            self.state.open(functools.partial(settle, self._opened), clock())
             self.perform()
             try:
                 await self._opened
@@ -144,7 +145,7 @@ class Driver:
 
     def reconnect(self) -> None:
         """Leave the server and connect anew."""
-        self.state.reconnect(_clock())
+        self.state.reconnect(clock())
         self.perform()
 
     def report(self, error: BaseException) -> None:
@@ -188,7 +189,7 @@ class Driver:
                     self._timer.cancel()
                     self._timer = None
                 if at is not None:
-                    self._timer = self._loop.call_later(max(0, at - _clock()) / 1e9, self._wake)
+                    self._timer = self._loop.call_later(max(0, at - clock()) / 1e9, self._wake)
             case Dial(number, address):
                 self._socket = socket = _Socket(self, number)
                 self._sockets.add(socket)
@@ -222,7 +223,7 @@ class Driver:
                         raise
         except (OSError, ValueError) as error:  # a name that no resolver can be asked for is a UnicodeError
             socket.end()
-            self.state.dial_failed(socket.number, error, _clock())
+            self.state.dial_failed(socket.number, error, clock())
             self.perform()
 
     async def _start_tls(self, socket: _Socket, server_name: str) -> None:
@@ -242,7 +243,7 @@ class Driver:
             socket.end()  # during its handshake, asyncio tells nobody that a connection has ended
             raise
         socket.transport = transport
-        self.state.tls_started(socket.number, _clock())
+        self.state.tls_started(socket.number, clock())
         self.perform()
         socket.release()
 
@@ -264,7 +265,7 @@ class Driver:
 
     def _wake(self) -> None:
         self._timer = None
-        self.state.wake(_clock())
+        self.state.wake(clock())
         self.perform()
 
     # What the sockets tell
@@ -276,7 +277,7 @@ class Driver:
 
     def received(self, socket: _Socket, data: bytes) -> None:
         """Bytes have arrived: deliver the messages that they end."""
-        deliveries = self.state.received(socket.number, data, _clock())
+        deliveries = self.state.received(socket.number, data, clock())
         if self._undelivered or len(deliveries) > _DELIVERED_IN_A_ROW:
             is_first = not self._undelivered
             self._undelivered += deliveries
@@ -316,7 +317,7 @@ class Driver:
     def lost(self, socket: _Socket, error: BaseException | None) -> None:
         """The connection broke."""
         socket.end()
-        self.state.lost(socket.number, error, _clock())
+        self.state.lost(socket.number, error, clock())
         self.perform()
 
     def forget(self, socket: _Socket) -> None:

@@ -131,6 +131,7 @@ class ConnectionState:
         self._ids = Nuid()
         self._opener: Waiter | None = None
         self._wake_at: int | None = None
+        self._told: int | None = None  # the time of the last WakeAt
         self._next: ServerAddress | None = None  # the server to try when it is time
         self._attempt: Attempt | None = None
         self._last_number = 0
@@ -345,8 +346,25 @@ class ConnectionState:
         if waiter in self._held_pings:
             self._held_pings.remove(waiter)
 
-    def request(self, subject: str, data: Data, headers: Mapping[str, str] | None, waiter: Waiter) -> str:
-        """Send a request; the waiter gets the answer, NoRespondersError or ConnectionClosedError.
+    def request(
+        self,
+        subject: str,
+        data: Data,
+        headers: Mapping[str, str] | None,
+        waiter: Waiter,
+        *,
+        now: int = 0,
+        timeout: float | None = None,
+    ) -> str:
+        """Send a request; the waiter gets the answer, NoRespondersError, RequestTimeoutError or ConnectionClosedError.
+
+        Args:
+            subject: The subject.
+            data: The body.
+            headers: The headers.
+            waiter: Who waits for the answer.
+            now: The time, if there is a timeout.
+            timeout: Seconds that the answer may take. Default: whoever waits keeps the time.
 
         Returns:
             The reply subject, for `forget_request`.
@@ -364,6 +382,11 @@ class ConnectionState:
         except BaseException:
             self._inbox.forget(reply)
             raise
+        if timeout is not None:
+            deadline = now + _nanoseconds(timeout)
+            self._inbox.limit(reply, deadline, timeout)
+            if self._told is None or deadline < self._told:
+                self._tell(deadline)
         return reply
 
     def forget_request(self, reply: str) -> None:
@@ -490,14 +513,14 @@ class ConnectionState:
         return deliveries
 
     def wake(self, now: int) -> None:
-        """The time of the last WakeAt has come, or nearly."""
-        if self._wake_at is None:
+        """The time of the last WakeAt has come, or nearly: some event loops' timers are early."""
+        if self._told is None:
             return
-        if now < self._wake_at:  # some event loops' timers are early
+        if self._inbox is not None:
+            self.effects += [Settle(waiter, error) for waiter, error in self._inbox.expire(now)]
+        if self._wake_at is None or now < self._wake_at:
             self._wake(self._wake_at)
-            return
-        self._wake_at = None
-        if self._next is not None:
+        elif self._next is not None:
             self._begin_attempt(self._next, now)
         elif self.is_connected:
             self._keep_alive(now)
@@ -611,10 +634,10 @@ class ConnectionState:
         self.error = error
         if attempt is not None:
             self.effects.append(Disconnect(attempt.number, last_words, in_order=in_order))
-        self._wake(None)
         waiters = [one for one in self._pings if one is not None] + self._held_pings
         if self._inbox is not None:
             waiters += self._inbox.take_waiters()
+        self._wake(None)
         self.effects += [Settle(waiter, self.closed_error()) for waiter in waiters]
         self.effects += [Settle(one.ended, error and self.closed_error()) for one in self._subscriptions.values()]
         self._pings.clear()
@@ -748,7 +771,13 @@ class ConnectionState:
         self._wake(now + _nanoseconds(self._options.ping_interval))
 
     def _wake(self, at: int | None) -> None:
+        """Have something done for the connection itself at this time, if at any; and requests expire at theirs."""
         self._wake_at = at
+        deadline = None if self._inbox is None else self._inbox.next_deadline()
+        self._tell(at if deadline is None or (at is not None and at < deadline) else deadline)
+
+    def _tell(self, at: int | None) -> None:
+        self._told = at
         self.effects.append(WakeAt(at))
 
     def _notify(self, callback: Callback, *arguments: Any) -> None:
