@@ -483,6 +483,7 @@ class NatsPyCaller:
     def __init__(self, nc: Client) -> None:
         keep_freed_memory()
         self._nc = nc
+        self._reply_size = 0  # of all reply subjects, once one is known: they differ in their last characters
         self._under_way: set[Callable[[BaseException], None]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -563,8 +564,10 @@ class NatsPyCaller:
         check_subject("subject", subject)
         _, body, checked, block = make_reply(subject, data, headers, self._nc.max_payload)
         # The server closes the connection when a command is too long, and nats-py doesn't look.
-        line = f"{subject} {self._nc.new_inbox()} {len(block)} {len(block) + len(body)}"
-        size = len(line.encode("utf-8", "surrogateescape")) + _TOKEN_LENGTH
+        if not self._reply_size:
+            self._reply_size = len(self._nc.new_inbox().encode()) + _TOKEN_LENGTH
+        line = f"{subject}  {len(block)} {len(block) + len(body)}"
+        size = len(line.encode("utf-8", "surrogateescape")) + self._reply_size
         if size > MAX_CONTROL_LINE:
             raise MaxPayloadError(size, MAX_CONTROL_LINE, "command line")
         return body, _sendable(checked)
