@@ -21,7 +21,7 @@ from natsvc.anyio.sockets import Socket
 from natsvc.anyio.timer import Timer, clock
 from natsvc.wire.connection import ConnectionState
 from natsvc.wire.effects import Closed, Dial, Disconnect, Effect, Notify, Settle, StartTls, WakeAt
-from natsvc.wire.outbox import WRITE_SIZE
+from natsvc.wire.outbox import WRITE_SIZE, read_size
 
 if TYPE_CHECKING:
     import ssl
@@ -269,13 +269,21 @@ class Driver:
         """Bytes have arrived: deliver the messages that they end."""
         self.begin_batch()
         try:
-            for receive, message in self.state.received(socket.number, data, clock()):
+            deliveries = self.state.received(socket.number, data, clock())
+            socket.read_size = read_size(len(data), len(deliveries))
+            for receive, message in deliveries:
                 receive(message)
             if self.state.effects:
                 self.perform()
         finally:
             self.end_batch()
             self.write()
+
+    def read_on(self) -> None:
+        """Deliver what has arrived already, in the place of the task that waits for it."""
+        socket = self._socket
+        if socket is not None and self.state.is_connected and not self.is_paused and (data := socket.take()):
+            self.received(socket, data)
 
     def lost(self, socket: Socket, error: BaseException | None) -> None:
         """The connection broke."""

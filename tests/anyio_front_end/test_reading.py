@@ -1,0 +1,223 @@
+"""The task that runs handlers reads on by itself what has come meanwhile; nobody else can tell."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from natsvc.anyio import Connection, Request, add_service, connect, handling
+from natsvc.anyio.sockets import Socket
+from natsvc.anyio.tls import Tls
+from natsvc.testing import NatsServer
+from natsvc.wire.outbox import READ_SIZE
+from tests.anyio_front_end.conftest import Run
+from tests.anyio_front_end.tools import eventually
+from tests.connection.certificates import Certificates
+from tests.connection.scripted_server import ScriptedServer, Session
+from tests.plain_client import PlainClient
+from tests.worlds import LIMIT
+
+LARGE = 1000
+"""More bytes than the server says by itself."""
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates.make(tmp_path_factory.mktemp("certificates"))
+
+
+def wait_for_bytes(nc: Connection, count: int = 0) -> None:
+    """Hold the event loop up until the server has said something, and so much of it, or has ended the connection."""
+    reader = nc._driver._socket
+    assert reader is not None
+    assert reader._raw is not None
+    assert select.select([reader._raw], [], [], LIMIT)[0], "the server says nothing"
+    while count and len(reader._raw.recv(READ_SIZE, socket.MSG_PEEK)) < count:
+        pass
+
+
+class Notes:
+    """What happens, in its order; another task notes, too, when it gets its turn."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self._began = anyio.Event()
+
+    def begin(self) -> None:
+        self._began.set()
+
+    async def note_the_turn_of_others(self) -> None:
+        await self._began.wait()
+        self.notes.append("others")
+
+
+async def handle_two(nc: Connection, publish: Callable[[], object]) -> list[str]:
+    """Run a service whose first request has another one published while its handler holds up the event loop."""
+    notes = Notes()
+
+    async def handler(request: Request) -> None:
+        notes.notes.append(request.data.decode().strip())
+        if request.data == b"one":
+            notes.begin()
+            publish()
+            wait_for_bytes(nc, LARGE)
+
+    async with add_service(nc, name="reading") as service, anyio.create_task_group() as tasks:
+        await service.add_endpoint("reading-e", handler=handler)
+        tasks.start_soon(notes.note_the_turn_of_others)
+        await anyio.lowlevel.checkpoint()
+        await nc.flush()
+        await nc.publish("reading-e", b"one")
+        await eventually(lambda: len(notes.notes) == 3)
+        await eventually(lambda: len(service._runner._handling._idle) == 1)
+    return notes.notes
+
+
+@pytest.mark.parametrize("kind", ["plain", "TLS"])
+def test_what_has_come_while_handlers_ran_is_handled_without_a_switch_of_tasks(
+    make_server: Callable[..., NatsServer],
+    certificates: Certificates,
+    run: Run,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handling, "_LONGEST_ROW", 10**12)  # however busy the machine is
+    server = make_server(tls=certificates.server_tls()) if kind == "TLS" else make_server()
+    options: dict[str, Any] = {"tls": certificates.context()} if kind == "TLS" else {}
+
+    async def main() -> None:
+        async with connect(server.url, **options) as nc, connect(server.url, **options) as other:
+            # Written at once, for the event loop is held up.
+            def publish() -> None:
+                other._state.publish("reading-e", b"two".ljust(LARGE))
+                other._driver.write()
+
+            assert await handle_two(nc, publish) == ["one", "two", "others"]
+
+    run(main)
+
+
+def test_others_have_their_turn_however_much_comes(server: NatsServer, run: Run) -> None:
+    over = threading.Event()
+
+    def flood() -> None:
+        with PlainClient(server.url) as client:
+            while not over.is_set():
+                for _ in range(500):
+                    client.publish("flooded-e")
+                client.flush()
+
+    async def handler(request: Request) -> None:
+        pass
+
+    async def main() -> None:
+        async with connect(server.url) as nc, add_service(nc, name="flooded") as service:
+            await service.add_endpoint("flooded-e", handler=handler)
+            await nc.flush()
+            threads = [threading.Thread(target=flood) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            try:
+                await eventually(lambda: service.stats().endpoints[0].num_requests > 20_000)
+                for _ in range(10):
+                    await anyio.lowlevel.checkpoint()
+            finally:
+                over.set()
+            for thread in threads:
+                await anyio.to_thread.run_sync(thread.join)
+
+    run(main)
+
+
+async def survive(url: str, happens: Callable[[Connection], None], **options: Any) -> list[Any]:
+    """Have something happen to a connection while a handler runs; return what is told of it."""
+    told: list[Any] = []
+
+    async def handler(request: Request) -> None:
+        if not told:
+            happens(nc)
+
+    async with (
+        connect(url, reconnect_wait=0.01, on_disconnect=told.append, **options) as nc,
+        add_service(nc, name="surviving") as service,
+    ):
+        await service.add_endpoint("surviving-e", handler=handler)
+        await nc.publish("surviving-e")
+        await eventually(lambda: told and nc.is_connected)
+        await nc.flush(LIMIT)
+    return told
+
+
+def test_that_the_connection_has_broken_is_told_with_its_cause_also_if_found_so(run: Run) -> None:
+    asked = threading.Event()
+
+    def script(session: Session) -> None:
+        session.welcome()
+        if session.number == 1:
+            session.await_subscription("surviving-e")
+            session.deliver("surviving-e")
+            session.wait(asked)
+            session.cut()
+        else:
+            session.serve()
+
+    def happens(nc: Connection) -> None:
+        asked.set()
+        wait_for_bytes(nc)
+
+    with ScriptedServer(script) as server:
+        told = run(lambda: survive(server.url, happens))
+    assert isinstance(told[0], ConnectionResetError)
+
+
+def test_what_is_no_tls_breaks_the_connection_also_if_found_so(
+    make_server: Callable[..., NatsServer], certificates: Certificates, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decrypt(tls: Tls) -> bytes:
+        monkeypatch.undo()
+        raise ssl.SSLError("no record of TLS")
+
+    def happens(nc: Connection) -> None:
+        nc._state.ping(lambda outcome: None)
+        nc._driver.write()
+        wait_for_bytes(nc)
+        monkeypatch.setattr(Tls, "decrypt", decrypt)
+
+    server = make_server(tls=certificates.server_tls())
+    told = run(lambda: survive(server.url, happens, tls=certificates.context()))
+    assert isinstance(told[0], ssl.SSLError)
+
+
+def test_while_a_connection_is_being_made_it_is_left_to_its_own_task(
+    server: NatsServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[bool] = []
+    take = Socket.take
+
+    def noted_take(socket: Socket) -> bytes:
+        taken.append(True)
+        return take(socket)
+
+    monkeypatch.setattr(Socket, "take", noted_take)
+
+    async def main() -> None:
+        async with connect(server.url, reconnect_wait=0.01) as nc:
+            nc._driver.read_on()
+            assert taken.pop()
+            await nc.reconnect()
+            while not nc.is_connected:
+                nc._driver.read_on()
+                await anyio.lowlevel.checkpoint()
+            assert not taken
+            await nc.flush(LIMIT)
+
+    run(main)
