@@ -28,6 +28,7 @@ from natsvc.anyio import (
 )
 from natsvc.anyio.sockets import Socket
 from natsvc.testing import NatsServer
+from natsvc.wire.outbox import EARLY
 from tests.anyio_front_end.conftest import Run
 from tests.anyio_front_end.tools import eventually
 from tests.worlds import LIMIT
@@ -297,20 +298,20 @@ def test_of_many_replies_those_that_are_there_early_are_written_early_once(
 
     class Recorded(Socket):
         def write(self, data: bytes) -> None:
-            written.append(data.count(b"PUB nobody.waits 1024\r\n"))
+            written.append(data.count(b"PUB nobody.waits "))
             super().write(data)
 
-    async def large(request: Request) -> bytes:
-        return b"x" * 1024
+    async def echo(request: Request) -> bytes:
+        return request.data
 
     async def main() -> None:
         async with connect(server.url) as nc, add_service(nc, name="early") as service:
-            await service.add_endpoint("early-e", handler=large)
+            await service.add_endpoint("early-e", handler=echo)
             socket = nc._driver._socket
             assert socket is not None
             socket.__class__ = Recorded
             sid = max(nc._driver.state._subscriptions)
-            for expected in ([9], [10, 40]):
+            for expected in ([EARLY - 1], [EARLY, 2 * EARLY + 1]):
                 written.clear()
                 nc._driver.received(socket, f"MSG early-e {sid} nobody.waits 1\r\nx\r\n".encode() * sum(expected))
                 with anyio.fail_after(LIMIT):

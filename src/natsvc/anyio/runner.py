@@ -258,7 +258,7 @@ class Runner:
         driver = self._driver
         if not driver.is_batching:
             driver.send()
-        elif size >= EARLY:
+        elif len(self._wire.outbox.commands) >= EARLY:
             driver.write_early()
         return driver.room() if size >= WRITE_SIZE or driver.is_paused else None
 

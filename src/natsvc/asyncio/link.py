@@ -217,7 +217,7 @@ class ConnectionLink:
         driver = self._driver
         if not driver.is_write_due:
             driver.send()
-        elif size >= EARLY:
+        elif len(self._state.outbox.commands) >= EARLY:
             driver.write_early()
         return driver.room() if size >= WRITE_SIZE or driver.is_paused else None
 

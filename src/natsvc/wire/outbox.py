@@ -7,11 +7,12 @@ from __future__ import annotations
 
 __all__ = ["EARLY", "READ_SIZE", "WRITE_SIZE", "Outbox", "read_size"]
 
-EARLY = 10 * 1024
-"""So many bytes are written once before the end of what is handled in one go: the server works on them meanwhile.
+EARLY = 128
+"""So many replies are written once before the end of what is handled in one go: the server works on them meanwhile.
 
-With 256 requests in flight, trio answers 1.2 x as many a second: otherwise all of them come at once and go at once, and
-everybody waits for everybody. Half of those, which is what comes where that isn't so, are less than this.
+Otherwise many requests come at once and are answered at once, and everybody waits for everybody. To write as many bytes
+early instead as these have with 16 bytes each gives 0.8 to 0.9 x the requests a second where they have 128 or 1,024: in
+pieces of ten replies, to write takes as long as to handle them.
 """
 
 WRITE_SIZE = 64 * 1024
