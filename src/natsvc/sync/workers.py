@@ -20,6 +20,7 @@ from natsvc.core import BaseRequest, EndpointState, ServiceState, compose
 from natsvc.core.replies import Reply, encode_result
 from natsvc.errors import NatsvcError
 from natsvc.message import Delivery
+from natsvc.wire.outbox import EARLY
 
 if TYPE_CHECKING:
     import contextvars
@@ -56,8 +57,11 @@ time, and to take it back, takes 1.2 x the time.
 _CALM = 100
 """So many times nobody must have been kept waiting before they may."""
 
-_TOGETHER = 8 * 1024
-"""So many bytes of replies are written together: those who wait for them shall not have to wait for all the others'."""
+_TOGETHER = 48 * 1024
+"""So many bytes of replies are written together, and no more than EARLY of them: whose they are shall not wait for all.
+
+With 8 KiB, whatever their number, 1 KiB gets 0.8 x the requests a second.
+"""
 
 
 _handling: dict[int, BaseRequest] = {}
@@ -372,6 +376,7 @@ class Workers:
                 if (
                     (ready or kept)
                     and is_quick
+                    and len(connection.outbox.commands) < EARLY
                     and connection.outbox.size < _TOGETHER
                     and (self.is_watched or driver.is_write_due or driver.write_soon())
                 ):
