@@ -1,4 +1,4 @@
-"""A thread of an endpoint's may read in the place of the reader thread; no handler may hold up the reading."""
+"""A thread of a service's may read in the place of the reader thread; no handler may hold up the reading."""
 
 from __future__ import annotations
 

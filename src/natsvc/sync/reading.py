@@ -1,7 +1,7 @@
 """Who reads a connection: its reader thread, or in that one's place a thread that handles what it reads.
 
-To hand what has come from one thread to another takes as long as a whole request otherwise does. So as long as an
-endpoint's handlers are quick, one of its threads reads, and the reader waits; that is 1.4 x the requests a second.
+To hand what has come from one thread to another takes as long as a whole request otherwise does. So as long as handlers
+are quick, one of their service's threads reads, and the reader waits; that is 1.4 x the requests a second.
 
 Nothing that a handler does may hold up the reading. So before one begins, a thread that waits for nothing else is told
 to have a look (`Driver.do_soon`). It gets its turn as soon as the handler waits for anything, or Python lets another
