@@ -308,6 +308,54 @@ def test_requests_do_not_wait_for_a_thread_that_waits_for_room(server: NatsServe
             room.set()
 
 
+class FullOfReplies(Driver):
+    """The socket takes no replies: whoever has handled a request waits until it does."""
+
+    room_is_there = threading.Event()
+
+    @property
+    def is_full(self) -> bool:
+        return threading.current_thread().name.startswith("natsvc-crowded") and not self.room_is_there.is_set()
+
+    def room(self) -> None:
+        if self.is_full:
+            self.room_is_there.wait(LIMIT)
+
+
+@pytest.mark.parametrize(("max_workers", "threads"), [(3, 4), (1, 1)])
+def test_where_the_socket_is_full_there_are_no_more_threads_than_handlers_may_run(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch, max_workers: int, threads: int
+) -> None:
+    monkeypatch.setattr("natsvc.sync.workers._QUICK", 0)  # each reply is written by itself
+    with (
+        connect(server.url) as nc,
+        connect(server.url) as caller,
+        add_service(nc, name="crowded", max_workers=max_workers) as service,
+    ):
+        FullOfReplies.room_is_there = threading.Event()
+        nc._driver.__class__ = FullOfReplies
+
+        @service.endpoint("crowded", timeout=3600)  # so that all that is read counts at once
+        def echo(request: Request) -> bytes:
+            return request.data
+
+        (state,) = service._runner.state.endpoints
+        workers = state.binding.workers
+        answers = caller.subscribe("crowded-answers")
+        try:
+            publish_at_once(nc, caller, "crowded", [b"x"] * 50, "crowded-answers")
+            eventually(lambda: state.num_requests + len(state.active) + len(state.waiting) == 50)
+            for _ in range(10):
+                eventually(lambda: workers._busy == workers._threads >= threads and not workers._is_waking)
+                with nc._driver.lock:
+                    workers._look()
+            assert workers._threads == threads
+        finally:
+            FullOfReplies.room_is_there.set()
+        for _ in range(50):
+            answers.receive(LIMIT)
+
+
 def test_whoever_looks_after_requests_writes_what_was_left_to_be_written(server: NatsServer) -> None:
     with connect(server.url) as nc, connect(server.url) as caller, add_service(nc, name="left") as service:
 

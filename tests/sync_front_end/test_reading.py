@@ -542,6 +542,48 @@ def test_a_response_goes_out_though_its_handler_goes_on(nc: Connection, caller: 
             release.set()
 
 
+def test_a_thread_that_finds_nothing_to_do_leaves_the_look_to_those_who_rely_on_it(
+    nc: Connection, caller: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers_module, "_CALM", 0)
+    monkeypatch.setattr(workers_module, "_PATIENCE", 10**9)  # the look comes after the thread that finds nothing
+    begun, go_on, release = threading.Semaphore(0), threading.Event(), threading.Event()
+
+    def handle(request: Request) -> bytes:
+        begun.release()
+        {b"busy": go_on, b"wait": release}.get(request.data, go_on).wait(LIMIT)
+        return request.data
+
+    with add_service(nc, name="relied-on") as service, caller.subscribe(caller.new_inbox()) as subscription:
+        service.add_endpoint("relied-on-r", handler=handle, timeout=3600)  # so nobody reads in the reader's place
+        binding, workers = binding_of(service), workers_of(service)
+        for data in (b"busy", b"busy"):  # two threads
+            caller.publish("relied-on-r", data, reply=subscription.subject)
+        assert all(begun.acquire(timeout=LIMIT) for _ in range(2))
+        go_on.set()
+        assert [subscription.receive(LIMIT).data for _ in range(2)] == [b"busy"] * 2
+        eventually(lambda: len(workers._idle) == 2)
+        go_on.clear()
+        caller.publish("relied-on-r", b"busy", reply=subscription.subject)
+        eventually(lambda: workers._busy == 1)
+        with nc._driver.lock:
+            binding.is_quick = True
+            for data in (b"left", b"wait"):
+                binding.take(Message("relied-on-r", data, reply=subscription.subject))
+            assert workers.is_watched
+        try:
+            go_on.set()
+            assert all(begun.acquire(timeout=LIMIT) for _ in range(3))
+            with nc._driver.lock:
+                workers._wake()
+            eventually(lambda: len(workers._idle) == 1 and not workers._is_waking)
+            assert [subscription.receive(LIMIT).data for _ in range(2)] == [b"busy", b"left"]
+            assert not release.is_set()
+        finally:
+            release.set()
+        assert subscription.receive(LIMIT).data == b"wait"
+
+
 def test_nobody_hurries_to_look_after_handlers_that_do_not_wait_until_one_does(
     nc: Connection, caller: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

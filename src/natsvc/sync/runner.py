@@ -1,6 +1,6 @@
 """What the state machine of a service asks for, done by threads.
 
-Nothing is decided here. Messages go into the state machine, requests go to the threads of their endpoint, and the
+Nothing is decided here. Messages go into the state machine, requests go to the threads that run handlers, and the
 effects that come out are performed in their order. The state machine is called with the connection's lock held, and
 nothing that is done under it waits.
 """
@@ -109,7 +109,7 @@ class Runner:
             begin_drain=lambda: self.begin_stop(caller=current_request()),
             has_drained=self.has_stopped,
         )
-        self._workers = [self._threads(self.state.config.name)]  # of all endpoints that have none of their own
+        self._workers = [self._threads(self.state.config.name, spare=1)]  # of all endpoints that have none of their own
         for control in self.state.controls:
             self._bind(control, alone=True)
         for scope, endpoint in definition.endpoints:
@@ -226,14 +226,14 @@ class Runner:
 
     def _bind(self, state: EndpointState, *, alone: bool = False) -> None:
         if alone or state.endpoint.max_workers == 1:  # the one thread that it may use is always the same
-            workers = self._threads(state.endpoint.name)
+            workers = self._threads(state.endpoint.name, spare=0)
             self._workers.append(workers)
         else:
             workers = self._workers[0]
         state.binding = workers.bind(state)
 
-    def _threads(self, name: str) -> Workers:
-        return Workers(self._driver, self.state, f"natsvc-{name}", self._context, self._perform)
+    def _threads(self, name: str, *, spare: int) -> Workers:
+        return Workers(self._driver, self.state, f"natsvc-{name}", self._context, self._perform, spare=spare)
 
     def _admit(self) -> None:
         """Before the state machine is told to stop, give it what has been read already."""

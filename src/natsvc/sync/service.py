@@ -125,7 +125,8 @@ class Group(_Endpoints):
 class Service(_Endpoints, ServiceView):
     """One instance of a service, made by `add_service`; all threads of the process may use it at once.
 
-    Its handlers run in threads of their endpoint, up to min(max_concurrency, max_workers) of them, started on demand.
+    Its handlers run in its threads, which are started on demand: at most min(max_concurrency, max_workers) of an
+    endpoint's at once. Those of an endpoint with max_workers=1 run in a thread of its own.
 
     As a context manager it stops when the block is left: normally as `stop()` does; by an exception, within 5 seconds;
     by Ctrl-C, at once. The exception that leaves the block leaves it as itself; without one, what has ended the service

@@ -1,11 +1,10 @@
 """The threads of a service: they take requests, run the handlers, and write what comes of it.
 
-They are started on demand, and no more than there are handlers to run at once, which the state machines of the
-endpoints bound. One thread is woken for any number of requests, and wakes the next one if there is more than one to
-run: so handlers that wait run side by side. As long as they are quick, that is left to another thread, which gets its
-turn when a handler waits for something: so those that don't run one after the other in the same thread, which reads
-them itself (reading.py), and nobody is woken in vain. They are daemon threads, for a handler that is stuck must not
-keep alive a process that was told to stop.
+They are started on demand, and no more than handlers may run at once. One thread is woken for any number of requests,
+and wakes the next one if there is more than one to run: so handlers that wait run side by side. As long as they are
+quick, that is left to another thread, which gets its turn when a handler waits for something: so those that don't run
+one after the other in the same thread, which reads them itself (reading.py), and nobody is woken in vain. They are
+daemon threads, for a handler that is stuck must not keep alive a process that was told to stop.
 """
 
 from __future__ import annotations
@@ -104,6 +103,8 @@ class Workers:
         name: What the threads are called, with a number behind it.
         context: The context that handlers run in, each in a copy of its own.
         perform: Does what the service's state machine asks for.
+        spare: How many threads there may be beyond the handlers that may run at once. One that has read a connection
+            which was left may be late to notice.
 
     Attributes:
         driver: The connection's driver.
@@ -121,6 +122,8 @@ class Workers:
         name: str,
         context: contextvars.Context,
         perform: Callable[[], None],
+        *,
+        spare: int,
     ) -> None:
         self.driver = driver
         self.writes_together = False
@@ -130,7 +133,8 @@ class Workers:
         self._name = name
         self._context = context
         self._perform = perform
-        self._receivers: dict[object, Callable[[Delivery, int], BaseRequest | None]] = {}  # of what may be kept
+        # What the state machines take messages by that may be kept, by what takes them otherwise.
+        self._receivers: dict[object, Callable[[Delivery, int], BaseRequest | None]] = {}
         self._ready: deque[BaseRequest] = deque()
         self._kept: deque[tuple[object, Delivery]] = deque()  # what a thread has read, and no state machine seen yet
         self._idle: list[threading.Lock] = []  # what idle threads wait for, the one that was busy last at the end
@@ -139,9 +143,10 @@ class Workers:
         self._calm = 0  # how many looks in a row have found that nobody is kept waiting
         self._ended_at = 0  # when the last handler has ended
         self._seen = 0  # when it had at the last look
-        self._busy = 0  # how many threads are in a handler, or wait for the socket
+        self._busy = 0  # how many threads are in a handler, or read, or wait for room in the socket
         self._slow = 0  # how many of them in one that is not expected to be quick
         self._threads = 0
+        self._most = spare
         self._is_closed = False
 
     def bind(self, state: EndpointState) -> Binding:
@@ -159,6 +164,7 @@ class Workers:
             if service.effects:
                 perform()
 
+        self._most += state.limit
         binding = Binding(self, compose(state.endpoint.middleware, state.endpoint.handler), take)
         if not state.timeout:  # it counts from when a request has come, which the state machine has to know then
             self._receivers[take] = receive
@@ -182,7 +188,8 @@ class Workers:
         if self._idle:
             self._is_waking = True
             self._idle.pop().release()
-        elif self._busy == self._threads:  # otherwise, one is about to look for what there is to do
+        elif self._busy == self._threads < self._most + len(self._service.stop_callers):
+            # Otherwise one is about to look for what there is to do; or some wait for the socket, as others would.
             try:
                 threading.Thread(target=self._work, name=f"{self._name}-{self._threads + 1}", daemon=True).start()
             except RuntimeError as error:  # the system gives no more threads; the next request, or an end, tries again
@@ -328,7 +335,7 @@ class Workers:
                     break
                 else:
                     request = following = result = error = None
-                    if self.is_watched:
+                    if self.is_watched and not self._busy and not connection.has_outgoing:  # for nobody any more
                         self.is_watched = False
                         driver.alarms.clear(self)
                     self._idle.append(gate)
