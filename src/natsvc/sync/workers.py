@@ -307,6 +307,7 @@ class Workers:
         gate = threading.Lock()
         gate.acquire()
         request: BaseRequest | None
+        message: Delivery | None
         following: BaseRequest | Reply | None
         result: object
         error: BaseException | None
@@ -323,18 +324,17 @@ class Workers:
                 elif kept:
                     take, message = kept.popleft()
                     request = receivers[take](message, now)
-                    del message
                     if request is None:
                         self._settle()
                         continue
                 elif self.lent is not None and not self._is_reading:
-                    request = following = result = error = None  # a thread that waits keeps nothing alive
+                    request = following = result = error = message = None  # a thread that waits keeps nothing alive
                     self._read(self.lent)
                     continue
                 elif self._is_closed:
                     break
                 else:
-                    request = following = result = error = None
+                    request = following = result = error = message = None
                     if self.is_watched and not self._busy and not connection.has_outgoing:  # for nobody any more
                         self.is_watched = False
                         driver.alarms.clear(self)
@@ -383,12 +383,12 @@ class Workers:
                 if (
                     (ready or kept)
                     and is_quick
-                    and len(connection.outbox.commands) < EARLY
-                    and connection.outbox.size < _TOGETHER
+                    and (outbox := connection.outbox).size < _TOGETHER
+                    and len(outbox.commands) < EARLY
                     and (self.is_watched or driver.is_write_due or driver.write_soon())
                 ):
                     continue
-                request = following = result = error = None
+                request = following = result = error = message = None
                 self._write()
             self._threads -= 1
             self.close()
