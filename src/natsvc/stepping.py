@@ -6,6 +6,7 @@ one handler after the other, and stays with the first that waits. Every handler 
 
 from __future__ import annotations
 
+import time
 import types
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Generator
 
-    from natsvc.core import BaseRequest, Handler
+    from natsvc.core import BaseRequest, Reply
 
 __all__ = ["ENDED", "HandlerSteps"]
 
 _Coroutine = types.CoroutineType
+_clock = time.perf_counter_ns
 
 ENDED: Final = object()
 """What comes of a handler that waits for nothing (more), where of others comes what they wait for."""
@@ -28,31 +30,57 @@ ENDED: Final = object()
 class HandlerSteps:
     """Runs handlers, one at a time; whoever has begun one that waits for something runs it to its end.
 
+    Args:
+        context: What handlers run in, each in a copy of its own.
+
     Attributes:
-        error: What the last handler has raised.
-        result: What the last handler has returned.
+        trap: What the handler waits for; ENDED if for nothing.
+        error: What it has raised.
+        ended_at: When the last request was ended.
     """
 
-    __slots__ = ("_handlers", "_send", "error", "result")
+    __slots__ = ("_context", "_copy", "_handlers", "_result", "_send", "ended_at", "error", "trap")
 
-    def __init__(self) -> None:
+    def __init__(self, context: contextvars.Context) -> None:
+        self.trap: Any = ENDED
         self.error: BaseException | None = None
-        self.result: object = None
+        self.ended_at = 0
+        self._copy = context.copy
+        self._context = context  # of the handler that waits for something
+        self._result: object = None
         self._begin_anew()
 
-    def begin(self, context: contextvars.Context, handle: Handler, request: BaseRequest) -> Any:
-        """Run a handler in its context until it waits for something; return what for, or ENDED."""
+    def run(self, request: BaseRequest) -> HandlerSteps | BaseRequest | Reply | None:
+        """Run a request's handler until it waits for something, and then end the request, unless the handler failed.
+
+        Returns:
+            What comes of the end, nearly always None; see `EndpointState.end`. Or this object: then, if there is a
+            `trap`, `go_on`, and in either case `end`.
+        """
+        context = self._copy()
         try:
-            return context.run(self._send, (handle, request))
+            trap = context.run(self._send, request)
         except GeneratorExit as error:  # raised by the handler itself: it ends the generator too
             self.error = error
             self._begin_anew()
-            return ENDED
+            trap = ENDED
+        if trap is not ENDED:
+            self.trap = trap
+            self._context = context
+            return self
+        if self.error is not None:
+            return self
+        result = self._result
+        if result is not None:
+            self._result = None
+        self.ended_at = now = _clock()
+        return request._endpoint.end(request, now, result, None)
 
     @types.coroutine
-    def go_on(self, context: contextvars.Context, trap: Any) -> Generator[Any, Any, None]:
+    def go_on(self) -> Generator[Any, Any, None]:
         """Run a handler that waits for something to its end, in its own context, whichever event loop drives it."""
-        run, send, throw = context.run, self._send, self._handlers.throw
+        trap, self.trap = self.trap, ENDED
+        run, send, throw = self._context.run, self._send, self._handlers.throw
         step: Callable[[Any], Any]
         while trap is not ENDED:
             try:
@@ -72,6 +100,13 @@ class HandlerSteps:
             finally:
                 del sent  # or an exception would keep all frames alive that it has passed
 
+    def end(self, request: BaseRequest) -> tuple[BaseRequest | Reply | None, BaseException | None]:
+        """End a request whose handler has ended; return what comes of it, and the exception it ended with."""
+        result, error = self._result, self.error
+        self._result = self.error = None
+        self.ended_at = now = _clock()
+        return request._endpoint.end(request, now, result, error), error
+
     def _begin_anew(self) -> None:
         self._handlers = self._run_handlers()
         self._send = self._handlers.send  # to look that up takes 1.02 x the time of a request
@@ -81,16 +116,17 @@ class HandlerSteps:
     def _run_handlers(self) -> Generator[Any, Any, None]:
         # One generator for all of them: to be sent the next one, and to yield at the end of each, is far less work for
         # Python than to make a coroutine, and to raise and catch the StopIteration that is its end.
+        set_current = current_request.set
         while True:
-            handle, request = yield ENDED
-            current_request.set(request)
+            request = yield ENDED
+            set_current(request)
             try:
-                coroutine = handle(request)
+                coroutine = request._endpoint.binding.handle(request)
                 if type(coroutine) is not _Coroutine:  # some other awaitable
                     coroutine = coroutine.__await__()
-                self.result = yield from coroutine
+                self._result = yield from coroutine
             except GeneratorExit:
                 raise
             except BaseException as raised:  # noqa: BLE001  # the caller gets an answer, whatever it is
                 self.error = raised
-            handle = request = coroutine = None
+            request = coroutine = None

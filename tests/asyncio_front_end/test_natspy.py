@@ -43,7 +43,7 @@ async def at_once() -> None:
 
 
 async def publish(link: NatsPyLink, reply: Reply) -> None:
-    publishing = link.publish(reply)
+    publishing = link.send(reply)
     if publishing is not None:
         await publishing
 
@@ -74,9 +74,9 @@ async def test_replies_are_put_where_nats_py_keeps_what_it_has_to_write(nc: Clie
     await nc.subscribe("put.there", cb=receive)
     before = dict(nc.stats)
     for number in range(3):
-        assert link.publish(("put.there", str(number).encode(), None, b"")) is None
+        assert link.send(("put.there", str(number).encode(), None, b"")) is None
     headers = Headers({"A": "1"})
-    assert link.publish(("put.there", b"3", headers, headers.encode())) is None
+    assert link.send(("put.there", b"3", headers, headers.encode())) is None
     await nc.publish("put.there", b"after")
     async with asyncio.timeout(LIMIT):
         assert [await received.get() for _ in range(5)] == [b"0", b"1", b"2", b"3", b"after"]
@@ -87,7 +87,7 @@ async def test_replies_are_put_where_nats_py_keeps_what_it_has_to_write(nc: Clie
 async def test_where_nats_py_keeps_them_elsewhere_replies_are_published(nc: Client, link: NatsPyLink) -> None:
     link._has_outbox = False
     subscription = await nc.subscribe("elsewhere")
-    publishing = link.publish(("elsewhere", b"x", None, b""))
+    publishing = link.send(("elsewhere", b"x", None, b""))
     assert publishing is not None
     await publishing
     assert (await subscription.next_msg(LIMIT)).data == b"x"
@@ -96,7 +96,7 @@ async def test_where_nats_py_keeps_them_elsewhere_replies_are_published(nc: Clie
 async def test_replies_beyond_what_nats_py_should_hold_are_waited_for(nc: Client, link: NatsPyLink) -> None:
     nc._max_pending_size = 10
     subscription = await nc.subscribe("much")
-    publishing = link.publish(("much", b"x" * 100, None, b""))
+    publishing = link.send(("much", b"x" * 100, None, b""))
     assert publishing is not None
     await publishing
     assert (await subscription.next_msg(LIMIT)).data == b"x" * 100

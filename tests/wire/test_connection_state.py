@@ -27,6 +27,7 @@ from natsvc.errors import (
 from natsvc.headers import Headers
 from natsvc.wire.connection import Status
 from natsvc.wire.effects import Closed, Dial, Disconnect, Notify, StartTls, WakeAt
+from natsvc.wire.outbox import EARLY, WRITE_SIZE
 from tests.wire.machine import SECOND, Machine, Waiting
 
 
@@ -353,7 +354,7 @@ def test_a_subject_to_publish_to_is_text() -> None:
 def test_an_answer_goes_to_the_bytes_that_asked_for_it(reply: bytes, headers: dict[str, str]) -> None:
     machine = Machine().connected()
     block = Headers(headers).encode() if headers else b""
-    machine.state.send(reply, b"hello", "", block)
+    machine.state.answer((reply, b"hello", None, block))
     sizes = b"%d %d" % (len(block), len(block) + 5) if headers else b"5"
     machine.perform()
     assert machine.sent == b"%b %b %b\r\n%bhello\r\n" % (b"HPUB" if headers else b"PUB", reply, sizes, block)
@@ -362,10 +363,62 @@ def test_an_answer_goes_to_the_bytes_that_asked_for_it(reply: bytes, headers: di
 def test_an_answer_to_a_reply_subject_longer_than_the_server_reads_is_refused() -> None:
     machine = Machine().connected()
     with pytest.raises(MaxPayloadError) as caught:
-        machine.state.send(b"r" * 4095, b"hello", "", b"")
+        machine.state.answer((b"r" * 4095, b"hello", None, b""))
     assert caught.value.part == "command line"
     machine.perform()
     assert machine.sent == b""
+
+
+@pytest.mark.parametrize("size", [0, 1024, 1025, 2000])
+def test_an_answer_of_any_size_is_sent_whole(size: int) -> None:
+    machine = Machine().connected()
+    machine.state.answer((b"r", b"x" * size, None, b""))
+    machine.perform()
+    assert machine.sent == b"PUB r %d\r\n%b\r\n" % (size, b"x" * size)
+
+
+@pytest.mark.parametrize("size", [31, 2000])
+def test_an_answer_that_the_server_does_not_take_is_refused(size: int) -> None:
+    machine = Machine().connected(max_payload=30)
+    with pytest.raises(MaxPayloadError) as caught:
+        machine.state.answer((b"r", b"x" * size, None, b""))
+    assert (caught.value.size, caught.value.limit) == (size, 30)
+    assert not machine.state.has_outgoing
+
+
+def test_while_disconnected_answers_are_kept_as_far_as_there_is_room() -> None:
+    machine = Machine(reconnect_buffer=25).connected()
+    machine.lose()
+    for data in b"1", b"2":
+        machine.state.answer((b"r", data, None, b""))
+    with pytest.raises(OutboundBufferError):
+        machine.state.answer((b"r", b"3", None, b""))
+    machine.wait_for_dial().let_in()
+    assert machine.sent.endswith(b"PUB r 1\r\n1\r\nPUB r 1\r\n2\r\n")
+
+
+def test_after_the_close_there_are_no_answers() -> None:
+    machine = Machine().connected()
+    machine.state.close()
+    with pytest.raises(ConnectionClosedError):
+        machine.state.answer((b"r", b"", None, b""))
+
+
+def test_the_writing_of_an_answer_has_to_be_seen_to_unless_it_is_due() -> None:
+    machine = Machine().connected()
+    assert machine.state.answer((b"r", b"", None, b""))
+    machine.state.is_write_due = True
+    assert not machine.state.answer((b"r", b"", None, b""))
+
+
+@pytest.mark.parametrize(("data", "number"), [(b"", EARLY), (b"x" * 2000, WRITE_SIZE // 2000 + 1)])
+def test_the_writing_of_many_answers_and_of_large_ones_has_to_be_seen_to_in_any_case(data: bytes, number: int) -> None:
+    machine = Machine().connected()
+    machine.state.is_write_due = True
+    seen = [machine.state.answer((b"r", data, None, b"")) for _ in range(number)]
+    assert seen.index(True) == number - 1
+    machine.state.take_outgoing()
+    assert not machine.state.answer((b"r", data, None, b""))
 
 
 def test_text_is_published_as_utf_8() -> None:

@@ -25,6 +25,7 @@ from natsvc.wire.outbox import WRITE_SIZE, read_size
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Awaitable
 
     from natsvc.connecting import Preparation
 
@@ -61,7 +62,6 @@ class Driver:
         listeners: Who is told what becomes of the connection.
         closed: Set when the connection is closed for good.
         is_paused: Whether the socket takes nothing at the moment.
-        is_batching: Whether what is sent now is written by whoever has begun a batch, without waiting before.
     """
 
     def __init__(self, preparation: Preparation) -> None:
@@ -69,7 +69,7 @@ class Driver:
         self.listeners: list[Listener] = []
         self.closed = anyio.Event()
         self.is_paused = False
-        self.is_batching = False
+        self._is_batching = False
         self._may_write_early = False
         self._preparation = preparation
         self._block = TaskBlock("a connection, by `async with connect(...) as nc:`,")
@@ -152,23 +152,28 @@ class Driver:
 
     def send(self) -> None:
         """Have written what the state machine has to send: at the end of the batch, or when this task waits."""
-        if not self.is_batching and self._socket is not None and self.state.has_outgoing:
+        if not self._is_batching and self._socket is not None and self.state.has_outgoing:
             self._socket.send_soon()
 
     def begin_batch(self) -> None:
         """Have what is sent now wait for the end of the batch, or until there is enough of it."""
-        self.is_batching = True
+        self._is_batching = True
+        self.state.is_write_due = not self.is_paused
         self._may_write_early = True
 
     def end_batch(self) -> None:
         """Go on as before; the batch is still to be written, by `write` or `send`."""
-        self.is_batching = False
+        self._is_batching = self.state.is_write_due = False
 
-    def write_early(self) -> None:
-        """Write before the end of the batch, once: whoever sends without an end must come to wait for `room`."""
-        if self._may_write_early:
+    def see_to_writing(self) -> Awaitable[None] | None:
+        """Have written what the state machine has to send; if whoever sends has to wait, return what for."""
+        is_full = self.is_full
+        if not self._is_batching:
+            self.send()
+        elif self._may_write_early:  # once: whoever sends without an end must come to wait
             self._may_write_early = False
             self.write()
+        return self.room() if is_full else None
 
     def write(self) -> None:
         """Write what the state machine has to send, as far as the socket takes it."""
@@ -298,7 +303,9 @@ class Driver:
     def _set_paused(self, paused: bool) -> None:
         if paused != self.is_paused:
             self.is_paused = paused
-            if not paused:
+            if paused:
+                self.state.is_write_due = False
+            else:
                 self._room.set()
 
     def forget(self, socket: Socket) -> None:

@@ -41,8 +41,8 @@ class HandlerTask(HandlerSteps):
 
     __slots__ = ("is_cancelled", "scope")
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, context: contextvars.Context) -> None:
+        super().__init__(context)
         self.is_cancelled = False
         self.scope = anyio.CancelScope()
 
@@ -137,7 +137,7 @@ class Handling:
             self._block.start_soon(self._work)
 
     async def _work(self) -> None:
-        task = HandlerTask()
+        task = HandlerTask(self._context)
         with task.scope:
             while True:
                 self._called -= 1
@@ -165,7 +165,6 @@ class Handling:
         """Run what is ready, until nothing is; return whether the task can run more."""
         ready = self._ready
         driver, state = self._driver, self._state
-        copy_context = self._context.copy
         row_ends = clock() + _LONGEST_ROW
         while ready or self._read_on():
             if not self._is_looking:
@@ -175,52 +174,51 @@ class Handling:
             if not request.is_running:  # it has been answered before it came to this
                 self.take_following(request._endpoint.finish(request, clock()))
                 continue
-            endpoint = request._endpoint
-            binding = endpoint.binding
-            context = copy_context()
-            trap = task.begin(context, binding.handle, request)
-            if trap is not ENDED:
-                self._begin_to_wait(request, task)
-                if not request.is_running:
-                    task.cancel()
-                try:
-                    await task.go_on(context, trap)
-                finally:
-                    self._end_waiting(request)
-                row_ends = clock() + _LONGEST_ROW
-            result, error = task.result, task.error
-            if result is not None or error is not None:
-                task.result = task.error = None
-            if error is not None and not task.is_cancelled and is_cancelled():
-                self._abort()  # what is around the service is being cancelled: that is no failure of the handler
-            now = clock()
-            following = endpoint.end(request, now, result, error)
-            if following is not None and isinstance(following, tuple):
-                unpublished = None
-                try:
-                    publishing = binding.publish(following)
-                except Exception as refused:  # noqa: BLE001  # the state machine notes it
-                    unpublished = refused
-                else:
-                    if publishing is not None:
-                        error = await self._publish(request, task, publishing) or error
-                now = clock()
-                following = endpoint.finish(request, now, unpublished)
+            error: BaseException | None = None
+            following = task.run(request)
             if following is not None:
-                ready.append(following)
+                if isinstance(following, HandlerSteps):
+                    if task.trap is not ENDED:
+                        await self._go_on(request, task)
+                        row_ends = clock() + _LONGEST_ROW
+                    if task.error is not None and not task.is_cancelled and is_cancelled():
+                        self._abort()  # what is around the service is being cancelled: that is no failure
+                    following, error = task.end(request)
+                if isinstance(following, tuple):
+                    endpoint, unpublished = request._endpoint, None
+                    try:
+                        publishing = driver.see_to_writing() if driver.state.answer(following) else None
+                    except Exception as refused:  # noqa: BLE001  # the state machine notes it
+                        unpublished = refused
+                    else:
+                        if publishing is not None:
+                            error = await self._publish(request, task, publishing) or error
+                    following = endpoint.finish(request, clock(), unpublished)
+                if following is not None:
+                    ready.append(following)
             if state.effects:
                 self._perform()
             if task.is_cancelled or (error is not None and not isinstance(error, Exception)):
                 if isinstance(error, (KeyboardInterrupt, SystemExit)):
                     raise error
                 return False
-            if now > row_ends:
+            if task.ended_at > row_ends:
                 self._stop_looking()
                 await anyio.lowlevel.cancel_shielded_checkpoint()
                 state.wake(clock())  # what is overdue must not run, however late the timer is
                 self._perform()
                 row_ends = clock() + _LONGEST_ROW
         return True
+
+    async def _go_on(self, request: BaseRequest, task: HandlerTask) -> None:
+        """Run a handler that waits for something to its end."""
+        self._begin_to_wait(request, task)
+        if not request.is_running:
+            task.cancel()
+        try:
+            await task.go_on()
+        finally:
+            self._end_waiting(request)
 
     async def _publish(
         self, request: BaseRequest, task: HandlerTask, publishing: Awaitable[None]

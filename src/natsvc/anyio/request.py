@@ -40,12 +40,13 @@ class Request(BaseRequest):
         """
         reply = self._answer(data, headers)
         if reply is not None:
+            link = self._endpoint.binding
             try:
-                publishing = self._endpoint.binding.publish(reply)
+                has_to_be_seen_to = link.send(reply)
             except BaseException:
                 self._take_back()
                 raise
-            if publishing is not None:
+            if has_to_be_seen_to and (publishing := link.attend()) is not None:
                 await publishing
 
     async def respond_json(self, obj: Any, headers: ReplyHeaders = None) -> None:
@@ -83,11 +84,13 @@ class Request(BaseRequest):
         """Publish; while the connection has more to write than it should hold, return something to wait for."""
         if reply is None:
             return None
+        link = self._endpoint.binding
         try:
-            publishing: Awaitable[None] | None = self._endpoint.binding.publish(reply)
+            has_to_be_seen_to = link.send(reply)
         except BaseException:
             self._take_back()
             raise
+        publishing: Awaitable[None] | None = link.attend() if has_to_be_seen_to else None
         return publishing
 
 

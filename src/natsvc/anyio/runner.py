@@ -20,6 +20,7 @@ import anyio
 from natsvc.anyio.block import TaskBlock
 from natsvc.anyio.callbacks import Callbacks, Running
 from natsvc.anyio.connection import Connection
+from natsvc.anyio.driver import Driver
 from natsvc.anyio.handling import Handling
 from natsvc.anyio.portal import Portal
 from natsvc.anyio.request import BlockingRequest, Request
@@ -58,7 +59,6 @@ from natsvc.errors import NatsvcError
 from natsvc.logs import SERVICE, log
 from natsvc.nuid import next_id
 from natsvc.wire.connection import SubscriptionState
-from natsvc.wire.outbox import EARLY, WRITE_SIZE
 from natsvc.workers import Workers
 
 __all__ = ["Runner"]
@@ -93,7 +93,8 @@ class Runner:
         self._wire = driver.state
         self._wire.check_usable()
         context = contextvars.copy_context()
-        context.run(current_request.set, None)  # if a handler of another service makes this one
+        if current_request.get() is not None:  # a handler of another service makes this one
+            context.run(current_request.set, None)
         self.state = ServiceState(
             definition.config,
             next_id(),
@@ -244,23 +245,12 @@ class Runner:
             workers = Workers(f"natsvc-{endpoint.name}")
             self._workers.append(workers)
             handler = functools.partial(self._call_in_thread, workers, handler)
-        state.binding = _Binding(self._publish, compose(endpoint.middleware, handler))
+        state.binding = _Binding(self._driver, compose(endpoint.middleware, handler))
 
     async def _call_in_thread(self, workers: Workers, handler: Handler, request: Request) -> Any:
         """Call a blocking handler in a worker thread, in the context of this task."""
         blocking = BlockingRequest(request, self.portal, self._block.start_soon)
         return await self._threads.call(workers, request, functools.partial(handler, blocking))
-
-    def _publish(self, reply: Reply) -> Awaitable[None] | None:
-        """Publish; while the connection has more to write than it should hold, return something to wait for."""
-        subject, data, _, block = reply
-        size = self._wire.send(subject, data, "", block)
-        driver = self._driver
-        if not driver.is_batching:
-            driver.send()
-        elif len(self._wire.outbox.commands) >= EARLY:
-            driver.write_early()
-        return driver.room() if size >= WRITE_SIZE or driver.is_paused else None
 
     def _let_go(self, request: BaseRequest, error: BaseException | None) -> None:
         """A thread that has worked for a request has returned."""
@@ -304,9 +294,8 @@ class Runner:
                 self._end(error)
 
     def _publish_error(self, reply: Reply) -> None:
-        subject, data, _, block = reply
         try:
-            self._wire.send(subject, data, "", block)
+            self._wire.answer(reply)
         except NatsvcError as error:
             _logger.warning("service %r: an error reply could not be sent: %s", self.state.config.name, error)
         self._driver.send()
@@ -376,10 +365,11 @@ class Runner:
 class _Binding:
     """What a request's endpoint needs of this front-end."""
 
-    __slots__ = ("handle", "publish")
+    __slots__ = ("attend", "handle", "send")
 
-    def __init__(self, publish: Callable[[Reply], Awaitable[None] | None], handle: Handler) -> None:
-        self.publish = publish
+    def __init__(self, driver: Driver, handle: Handler) -> None:
+        self.send = driver.state.answer
+        self.attend = driver.see_to_writing
         self.handle = handle
 
 

@@ -26,6 +26,7 @@ from natsvc.wire.outbox import WRITE_SIZE
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Awaitable
 
     from natsvc.asyncio.link import Listener
     from natsvc.connecting import Preparation
@@ -56,7 +57,6 @@ class Driver:
         state: The state machine.
         listeners: What the services on the connection are told by.
         closed: Set when the connection is closed for good.
-        is_write_due: Whether what the state machine has to send is written before the loop's next turn.
         is_paused: Whether the socket takes nothing at the moment.
     """
 
@@ -76,7 +76,6 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._opened: asyncio.Future[None] | None = None
         self._is_performing = False
-        self.is_write_due = False
         self._may_write_early = False
         self._writable = asyncio.Event()
         self._writable.set()
@@ -122,15 +121,19 @@ class Driver:
 
     def send(self) -> None:
         """Have written, at the end of the loop's turn, what the state machine has to send."""
-        if not self.is_write_due:
-            self.is_write_due = True
+        if not self.state.is_write_due and not self.is_paused:
+            self.state.is_write_due = True
             self._loop.call_soon(self._write)
 
-    def write_early(self) -> None:
-        """Write before the turn's end, once: whoever sends without an end must come to wait for `room`."""
-        if self._may_write_early:
+    def see_to_writing(self) -> Awaitable[None] | None:
+        """Have written what the state machine has to send; if whoever sends has to wait, return what for."""
+        is_full = self.is_full
+        if not self.state.is_write_due:
+            self.send()
+        elif self._may_write_early:  # once: whoever sends without an end must come to wait
             self._may_write_early = False
             self._write_now()
+        return self.room() if is_full else None
 
     @property
     def is_full(self) -> bool:
@@ -287,8 +290,7 @@ class Driver:
             if is_first:
                 self._deliver_in_turns()
             return
-        self.is_write_due = True  # it is written below, at the latest, for all that is sent while they are delivered
-        self._may_write_early = True
+        self._begin_row()
         try:
             deliver_all(self._loop, self._context, iter(deliveries))
             if self.state.effects:
@@ -296,10 +298,14 @@ class Driver:
         finally:
             self._write()
 
+    def _begin_row(self) -> None:
+        """Have all that is sent from now on written at the end of this, at the latest, unless the socket is full."""
+        self.state.is_write_due = not self.is_paused
+        self._may_write_early = True
+
     def _deliver_in_turns(self) -> None:
         undelivered = self._undelivered
-        self.is_write_due = True
-        self._may_write_early = True
+        self._begin_row()
         try:
             row = range(min(_DELIVERED_IN_A_ROW, len(undelivered)))
             deliver_all(self._loop, self._context, (undelivered.popleft() for _ in row))
@@ -339,12 +345,13 @@ class Driver:
     def _set_paused(self, paused: bool) -> None:
         self.is_paused = paused
         if paused:
+            self.state.is_write_due = False
             self._writable.clear()
         else:
             self._writable.set()
 
     def _write(self) -> None:
-        self.is_write_due = False
+        self.state.is_write_due = False
         self._may_write_early = False
         self._write_now()
 

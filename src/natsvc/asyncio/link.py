@@ -20,7 +20,6 @@ from natsvc.core import Reply, Server
 from natsvc.message import Data, Delivery, Message
 from natsvc.wire.backlog import Backlog
 from natsvc.wire.connection import SubscriptionState
-from natsvc.wire.outbox import EARLY, WRITE_SIZE
 
 __all__ = ["Caller", "Link", "Listener", "caller", "link"]
 
@@ -68,8 +67,15 @@ class Link(Protocol):
         """Unsubscribe without waiting; of those that are no longer subscribed nothing happens."""
         ...
 
-    def publish(self, reply: Reply) -> Awaitable[None] | None:
-        """Publish; while the connection has more to write than it should hold, return something to wait for."""
+    def send(self, reply: Reply) -> Any:
+        """Publish; if that is not all there is to do, return something true, to be passed to `attend`."""
+        ...
+
+    def attend(self, sent: Any) -> Awaitable[None] | None:
+        """Do what there is to do; while the connection has more to write than it should hold, return what to wait for.
+
+        In two steps, for the first is nearly always all, and is a method of the connection's own.
+        """
         ...
 
     async def confirm(self) -> None:
@@ -187,6 +193,7 @@ class ConnectionLink:
         self._driver = driver = connection._driver
         self._state = driver.state
         self.server: Server = driver.state
+        self.send = driver.state.answer
         self._listener = listener
         self._state.check_usable()
         driver.listeners.append(listener)
@@ -210,16 +217,9 @@ class ConnectionLink:
             self._state.forget(subscription)
         self._driver.send()
 
-    def publish(self, reply: Reply) -> Awaitable[None] | None:
-        """Publish; while the connection has more to write than it should hold, return something to wait for."""
-        subject, data, _, block = reply
-        size = self._state.send(subject, data, "", block)
-        driver = self._driver
-        if not driver.is_write_due:
-            driver.send()
-        elif len(self._state.outbox.commands) >= EARLY:
-            driver.write_early()
-        return driver.room() if size >= WRITE_SIZE or driver.is_paused else None
+    def attend(self, sent: Any) -> Awaitable[None] | None:
+        """Have it written; while the connection has more to write than it should hold, return what to wait for."""
+        return self._driver.see_to_writing()
 
     async def confirm(self) -> None:
         """Return when the server has processed all that was sent; without a connection, at once."""

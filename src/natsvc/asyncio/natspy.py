@@ -167,7 +167,7 @@ class NatsPyLink:
         for started in subscriptions:
             _begin(_unsubscribe(self._nc, started))
 
-    def publish(self, reply: Reply) -> Awaitable[None] | None:
+    def send(self, reply: Reply) -> Awaitable[None] | None:
         """Publish; while nats-py has more to write than it should hold, return something to wait for."""
         nc: Any = self._nc
         subject, data, _, block = reply
@@ -186,6 +186,10 @@ class NatsPyLink:
         if nc._flush_queue.empty():
             _begin(nc._flush_pending())
         return None
+
+    def attend(self, sent: Awaitable[None]) -> Awaitable[None]:
+        """Return what `send` has returned, to be waited for."""
+        return sent
 
     async def _publish(self, reply: Reply) -> None:
         subject, data, headers, _ = reply

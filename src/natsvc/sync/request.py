@@ -43,10 +43,10 @@ class Request(BaseRequest):
             reply = self._answer(data, headers)
             if reply is None:
                 return
-            waiting = self._send(driver, reply)
+            self._send(driver, reply)
             if (
                 workers.writes_together
-                and waiting < HIGH_WATER
+                and driver.state.outbox.size < HIGH_WATER
                 and (workers.is_watched or driver.is_write_due or driver.write_soon())
             ):
                 return
@@ -86,11 +86,9 @@ class Request(BaseRequest):
                 self._send(driver, reply)
         driver.write_now()
 
-    def _send(self, driver: Driver, reply: Reply) -> int:
-        """Return how many bytes wait to be written."""
-        subject, data, _, block = reply
+    def _send(self, driver: Driver, reply: Reply) -> None:
         try:
-            return driver.state.send(subject, data, "", block)
+            driver.state.answer(reply)
         except BaseException:
             self._take_back()
             raise

@@ -281,9 +281,8 @@ class Runner:
                 self._end(error)
 
     def _publish(self, reply: Reply) -> None:
-        subject, data, _, block = reply
         try:
-            self._connection.send(subject, data, "", block)
+            self._connection.answer(reply)
         except NatsvcError as error:
             text = "service %r: an error reply could not be sent: %s"
             self._driver.callbacks.log("natsvc.sync", Log(WARNING, text, (self.state.config.name, error)))

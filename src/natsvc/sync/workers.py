@@ -425,10 +425,9 @@ class Workers:
 
     def _publish(self, request: BaseRequest, reply: Reply, now: int) -> BaseRequest | None:
         """Send what a handler has returned; return the request that gets its slot."""
-        subject, data, _, block = reply
         unpublished: NatsvcError | None = None
         try:
-            self.driver.state.send(subject, data, "", block)
+            self.driver.state.answer(reply)
         except NatsvcError as refused:
             unpublished = refused
         return request._endpoint.finish(request, now, unpublished)
