@@ -363,7 +363,7 @@ def test_an_answer_goes_to_the_bytes_that_asked_for_it(reply: bytes, headers: di
 def test_an_answer_to_a_reply_subject_longer_than_the_server_reads_is_refused() -> None:
     machine = Machine().connected()
     with pytest.raises(MaxPayloadError) as caught:
-        machine.state.answer((b"r" * 4095, b"hello", None, b""))
+        machine.state.send(b"r" * 4095, b"hello", "", b"")
     assert caught.value.part == "command line"
     machine.perform()
     assert machine.sent == b""

@@ -76,6 +76,13 @@ class ControlState(EndpointState):
         self._send_built_in(reply_as_it_came(message))
         return None
 
+    def end(
+        self, request: BaseRequest, now: int, result: object, error: BaseException | None
+    ) -> BaseRequest | Reply | None:
+        """Do as `conclude`, and as `finish` if there is no reply to be published: a handler has to answer."""
+        reply = self.conclude(request, now, result, error)
+        return self.finish(request, now) if reply is None else reply
+
     def _outcome(self, request: BaseRequest, result: object, error: BaseException | None) -> Reply | None:
         if error is None:
             if result is not None:

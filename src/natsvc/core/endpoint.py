@@ -140,7 +140,6 @@ class EndpointState:
             or request._state is not _RUNNING
             or request._unsent is not None
             or request._error is not None
-            or self.must_answer
         ):
             reply = self.conclude(request, now, result, error)
             return self.finish(request, now) if reply is None else reply

@@ -19,7 +19,6 @@ __all__ = [
     "PING",
     "PONG",
     "SEPARATORS",
-    "SHORT_ENOUGH",
     "SIZES",
     "answer",
     "check_queue_group",
@@ -49,7 +48,7 @@ _SEPARATING = bytes((*range(0x21), 0x7F))
 SEPARATORS: Final = frozenset(map(chr, _SEPARATING))
 """Blanks and control characters: no argument may hold one."""
 
-SHORT_ENOUGH = MAX_CONTROL_LINE - 32
+_SHORT_ENOUGH = MAX_CONTROL_LINE - 32
 """Subjects of so many bytes leave room in a command line for whatever number stands behind them."""
 
 SIZES: Final = tuple(b" %d\r\n" % size for size in range(1025))
@@ -112,10 +111,10 @@ def answer(reply: bytes, data: bytes, block: bytes = b"") -> bytes:
     """
     size = len(data)
     if block:
-        if len(reply) > SHORT_ENOUGH:
+        if len(reply) > _SHORT_ENOUGH:
             _check_length(b"%b %d %d" % (reply, len(block), len(block) + size))
         return b"HPUB %b %d %d\r\n%b%b\r\n" % (reply, len(block), len(block) + size, block, data)
-    if len(reply) > SHORT_ENOUGH:
+    if len(reply) > _SHORT_ENOUGH:
         _check_length(b"%b %d" % (reply, size))
     if size < len(SIZES):
         return b"".join((b"PUB ", reply, SIZES[size], data, b"\r\n"))
