@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from natsvc.errors import ProtocolError
 from natsvc.message import Message
 from natsvc.wire.parser import (
+    _BEGINNINGS,
+    _LONGEST_BEGINNING,
     _READ_NUMBERS,
     _READY_NUMBERS,
     MAX_INBOUND_PAYLOAD,
@@ -431,6 +433,67 @@ def test_messages_come_with_what_their_subscription_is_known_by_however_its_numb
     assert parser.has_only_known
 
 
+REQUEST = b"MSG a 8 r.1 1\r\nx\r\n"
+
+
+def test_requests_to_one_subject_are_read_alike_however_many_came_before() -> None:
+    parser = Parser()
+    for number in (1, 2, 3):
+        events = parser.feed(b"MSG a 8 r.%d 1\r\nx\r\nMSG a 8 s 0\r\n\r\nPING\r\n" % number, KNOWN)
+        assert comparable(events) == [(8, "a", f"r.{number}", b"x", None), (8, "a", "s", b"", None), PING]
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (b"MSG a 8 1\r\nx\r\n", (8, "a", "", b"x", None)),
+        (b"MSG a 9 r 1\r\nx\r\n", (9, "a", "r", b"x", None)),
+        (b"MSG a 8 r\ts 1\r\nx\r\n", (ProtocolError, "MSG with 5 arguments", b"MSG a 8 r\ts 1\r\n")),
+        (b"MSG a 8 r 1\r\nxPING\r\n", (ProtocolError, "a message of 1 bytes that is not followed by CRLF", b"PI")),
+        (b"MSG a 8 r 1\nx\r\n", (ProtocolError, "a line that does not end in CRLF", b"MSG a 8 r 1\n")),
+        (b"MSG a 8 r 01\r\nx\r\n", (8, "a", "r", b"x", None)),
+        (b"MSG a 8 r -1\r\n", (ProtocolError, "a number that is not one from 0 to 67108864", b"MSG a 8 r -1\r\n")),
+        (b"HMSG a 8 r 1 1\r\nx\r\n", (8, "a", "r", b"", b"x")),
+        (b"msg a 8 r 1\r\nx\r\n", (8, "a", "r", b"x", None)),
+    ],
+)
+def test_another_line_than_those_before_is_read_as_the_first_one_would_be(line: bytes, found: object) -> None:
+    parser = Parser()
+    for _ in range(2):
+        parser.feed(REQUEST, KNOWN)
+    assert comparable(parser.feed(REQUEST + line, KNOWN)) == [(8, "a", "r.1", b"x", None), found]
+
+
+def test_a_subscription_that_is_no_longer_known_is_not_known_by_its_messages_either() -> None:
+    parser = Parser()
+    for known, found in (({b"8": ("eight", Message)}, "eight"), ({b"8": ("other", Message)}, "other"), ({}, 8)):
+        for _ in range(2):
+            (event,) = parser.feed(REQUEST, known)
+            assert isinstance(event, tuple)
+            assert event[0] == found
+            assert parser.has_only_known is (found != 8)
+
+
+@pytest.mark.parametrize("place", range(1, len(REQUEST)))
+def test_a_request_like_those_before_may_come_in_pieces(place: int) -> None:
+    parser = Parser()
+    parser.feed(REQUEST, KNOWN)
+    events = feed_all(parser, (REQUEST + REQUEST[:place], REQUEST[place:] + REQUEST))
+    assert comparable(events) == [(8, "a", "r.1", b"x", None)] * 3
+
+
+def test_how_lines_begin_is_not_kept_without_end() -> None:
+    parser = Parser()
+    for number in range(2 * _BEGINNINGS + 10):
+        (event,) = comparable(parser.feed(b"MSG a.%d 8 r 0\r\n\r\n" % number, KNOWN))
+        assert event == (8, f"a.{number}", "r", b"", None)
+        assert len(parser._beginnings) <= _BEGINNINGS
+    long = b"a" * _LONGEST_BEGINNING
+    (event,) = comparable(parser.feed(b"MSG %b 8 r 0\r\n\r\n" % long, KNOWN))
+    assert event == (8, long.decode(), "r", b"", None)
+    assert max(map(len, parser._beginnings)) <= _LONGEST_BEGINNING
+
+
 def test_numbers_are_kept_once_read_but_not_without_end() -> None:
     table = _Numbers(10**6, b"\r\n")
     assert table.read(b"5000\r\n") == 5000
@@ -684,8 +747,18 @@ def test_a_session_in_any_pieces_gives_what_was_sent(session: list[Step], data: 
     assert comparable(feed_all(Parser(), pieces, {})) == sent
 
 
-def check_any(pieces: list[bytes], limit: int) -> None:
+@given(sessions, st.data())
+def test_a_session_that_repeats_another_gives_the_same(session: list[Step], data: st.DataObject) -> None:
+    parser = Parser()
+    feed_all(parser, [part for part, _ in session])
+    pieces = data.draw(cut(b"".join(part for part, _ in session)))
+    assert comparable(feed_all(parser, pieces)) == [event for _, event in session]
+
+
+def check_any(pieces: list[bytes], limit: int, before: Iterable[bytes] = ()) -> None:
     parser = Parser(max_inbound_payload=limit)
+    for piece in before:
+        parser.feed(piece, KNOWN)
     events: list[Event[Any]] = []
     for piece in pieces:
         events += parser.feed(piece, KNOWN)
@@ -726,4 +799,6 @@ def test_a_session_with_mistakes_gives_events_or_a_problem(session: list[Step], 
         mutation = data.draw(st.sampled_from(MUTATIONS))
         some = data.draw(st.one_of(st.binary(min_size=1, max_size=3), st.sampled_from((b"\r\n", b" ", b"\t", b"9"))))
         stream = mutation(stream, data.draw(st.integers(0, len(stream))), some)
-    check_any(data.draw(cut(stream)), 64)
+    pieces = data.draw(cut(stream))
+    check_any(pieces, 64)
+    check_any(pieces, 64, before=[part for part, _ in session])

@@ -1,8 +1,8 @@
 """What the server sends, from bytes to events: the same events wherever the stream is cut, and never an exception.
 
 A chunk is read once, from front to back, by a BytesIO, whose `readline` and `read` find and cut in C. A message's line,
-as servers write it, takes a short way; every other spelling that the protocol allows, and all that it doesn't, is
-judged by `_parse`, so that the short way may give up at any doubt.
+as servers write it, takes a short way, and a shorter one if another has begun like it; every other spelling that the
+protocol allows, and all that it doesn't, is judged by `_parse`, so that the short ways may give up at any doubt.
 """
 
 from __future__ import annotations
@@ -50,6 +50,12 @@ _READY_NUMBERS = 1025
 
 _READ_NUMBERS = 7000
 """So many others are looked up when they have been read once: a message of 4 KiB is parsed in 0.6 x the time."""
+
+_BEGINNINGS = 2048
+"""So many beginnings of lines are known at once."""
+
+_LONGEST_BEGINNING = 256
+"""The longest of them, in bytes."""
 
 _CRLF = b"\r\n"
 _TAB = ord("\t")
@@ -179,11 +185,14 @@ class Parser:
         has_only_known: Whether all that was found last are messages of known subscriptions.
     """
 
-    __slots__ = ("_enough", "_head", "_is_broken", "_sizes", "_unfinished", "has_only_known")
+    __slots__ = ("_beginnings", "_enough", "_head", "_is_broken", "_sizes", "_unfinished", "has_only_known")
 
     def __init__(self, *, max_inbound_payload: int = MAX_INBOUND_PAYLOAD) -> None:
         self.has_only_known = True
         self._sizes = _numbers(max_inbound_payload, _CRLF)
+        self._beginnings: dict[
+            bytes, tuple[bytes, bytes]
+        ] = {}  # how lines have begun ("MSG subject sid"): subject and sid
         self._is_broken = False
         self._unfinished: BytesIO | None = None  # the start of a line, or what of a message has come after its line
         self._head: _Head | None = None  # the line of that message
@@ -218,21 +227,50 @@ class Parser:
             stream.seek(0)
             self._unfinished = self._head = None
         if head is None or self._read_message(head, stream, known, events):
-            self._read_commands(stream, known, events)
+            line = self._read_requests(stream, known, events)
+            self._read_commands(line, stream, known, events)
         return events
 
-    def _read_commands(self, stream: BytesIO, known: Known[_K], events: list[Event[_K]]) -> None:
-        """Read to the end of the stream; stop where a command is unfinished or none."""
+    def _read_requests(self, stream: BytesIO, known: Known[_K], events: list[Event[_K]]) -> bytes:
+        """Read messages that want an answer and go where others went before; return the first line that says otherwise.
+
+        Their lines differ from one another in their ends only. That is 0.97 x the time of a request.
+        """
+        append, readline, read = events.append, stream.readline, stream.read
+        beginnings, sizes = self._beginnings, self._sizes.ready
+        line = b""
+        try:
+            while line := readline(MAX_LINE):
+                beginning, reply, size_digits = line.rsplit(b" ", 2)
+                subject, sid_digits = beginnings[beginning]
+                (subscription, make), size = known[sid_digits], sizes[size_digits]
+                if _TAB in reply:
+                    break
+                data = read(size)
+                end = read(2)
+                if end != _CRLF:
+                    self._stop(_Head(_DECIMALS.read(sid_digits), subject, reply, None, size), data, end, events)
+                    return b""
+                append((subscription, make(subject, data, reply, None)))
+        except (KeyError, ValueError):
+            pass
+        return line
+
+    def _read_commands(self, line: bytes, stream: BytesIO, known: Known[_K], events: list[Event[_K]]) -> None:
+        """Read from this line on to the end of the stream; stop where a command is unfinished or none."""
         append, readline, read = events.append, stream.readline, stream.read
         numbers, sizes = _DECIMALS.ready, self._sizes.ready
         header_size: int | None
         subscription: _K | int
         make: type[Message]
-        while line := readline(MAX_LINE):
+        first = line
+        while line:
             try:
                 match line.split(b" "):
                     case [b"MSG", subject, sid_digits, reply, size_digits]:
                         header_size = None
+                        if line is first:
+                            self._learn(line, subject, sid_digits)
                     case [b"MSG", subject, sid_digits, size_digits]:
                         reply, header_size = b"", None
                     case [b"HMSG", subject, sid_digits, reply, header_digits, size_digits]:
@@ -250,6 +288,7 @@ class Parser:
                     raise ValueError
             except ValueError:
                 if self._read_command(line, stream, known, events):
+                    line = readline(MAX_LINE)
                     continue
                 return
             if header_size is None:
@@ -262,6 +301,15 @@ class Parser:
                 self._stop(head, (block or b"") + data, end, events)
                 return
             append((subscription, make(subject, data, reply, block)))
+            line = readline(MAX_LINE)
+
+    def _learn(self, line: bytes, subject: bytes, sid_digits: bytes) -> None:
+        """Know a line's beginning from now on."""
+        beginning = line.rsplit(b" ", 2)[0]
+        if subject and _TAB not in beginning and len(beginning) <= _LONGEST_BEGINNING:
+            if len(self._beginnings) == _BEGINNINGS:
+                self._beginnings.clear()
+            self._beginnings[beginning] = subject, sid_digits
 
     def _find(self, sid: int, known: Known[_K]) -> tuple[_K | int, type[Message]]:
         found = known.get(b"%d" % sid)
