@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from natsvc.core import BaseRequest, Data, Reply, ReplyHeaders, encode_json
+from natsvc.core import BaseRequest, Data, ReplyHeaders, encode_json
 from natsvc.sync.driver import HIGH_WATER
 
 if TYPE_CHECKING:
-    from natsvc.sync.driver import Driver
+    pass
 
 __all__ = ["Request"]
 
@@ -43,7 +43,11 @@ class Request(BaseRequest):
             reply = self._answer(data, headers)
             if reply is None:
                 return
-            self._send(driver, reply)
+            try:
+                driver.state.answer(reply)
+            except BaseException:
+                self._take_back()
+                raise
             if (
                 workers.writes_together
                 and driver.state.outbox.size < HIGH_WATER
@@ -83,12 +87,9 @@ class Request(BaseRequest):
         with driver.lock:
             reply = self._answer_error(code, description, data, headers)
             if reply is not None:
-                self._send(driver, reply)
+                try:
+                    driver.state.answer(reply)
+                except BaseException:
+                    self._take_back()
+                    raise
         driver.write_now()
-
-    def _send(self, driver: Driver, reply: Reply) -> None:
-        try:
-            driver.state.answer(reply)
-        except BaseException:
-            self._take_back()
-            raise

@@ -63,16 +63,29 @@ With 8 KiB, whatever their number, 1 KiB gets 0.8 x the requests a second.
 """
 
 
-_handling: dict[int, BaseRequest] = {}
-"""The requests whose handlers run, by the thread.
+class _Place:
+    """Where it is noted what a thread is at.
 
-As a context variable, which has to be set anew in each handler's context, that takes 1.07 x the time of a request.
-"""
+    A context variable, which has to be set anew in each handler's context, takes 1.07 x the time of a request.
+
+    Attributes:
+        request: The request whose handler it runs.
+    """
+
+    __slots__ = ("request",)
+
+    def __init__(self) -> None:
+        self.request: BaseRequest | None = None
+
+
+_places: dict[int, _Place] = {}
+"""Those of all threads that run handlers."""
 
 
 def current_request() -> BaseRequest | None:
     """Return the request whose handler this thread runs, so that a `stop()` doesn't wait for the handler it is of."""
-    return _handling.get(threading.get_ident())
+    place = _places.get(threading.get_ident())
+    return None if place is None else place.request
 
 
 class Binding:
@@ -292,18 +305,21 @@ class Workers:
             self._perform()
 
     def _work(self) -> None:
+        thread = threading.get_ident()
+        _places[thread] = place = _Place()
         try:
-            self._handle_all()
+            self._handle_all(place)
         except BaseException:  # which would be our own fault, and shall not be everybody's who is on the connection
             with self.driver.lock:
                 self._threads -= 1
                 self._give_back()
             raise
+        finally:
+            del _places[thread]
 
-    def _handle_all(self) -> None:
+    def _handle_all(self, place: _Place) -> None:
         driver, service, ready, kept, receivers = self.driver, self._service, self._ready, self._kept, self._receivers
-        lock, connection = driver.lock, driver.state
-        copy, thread = self._context.copy, threading.get_ident()
+        lock, connection, copy = driver.lock, driver.state, self._context.copy
         gate = threading.Lock()
         gate.acquire()
         request: BaseRequest | None
@@ -357,7 +373,7 @@ class Workers:
                     if service.effects:
                         self._perform()
                 result = error = None
-                _handling[thread] = request
+                place.request = request
                 lock.release()
                 try:
                     result = copy().run(binding.handler, request)
@@ -366,7 +382,7 @@ class Workers:
                 except BaseException as raised:  # noqa: BLE001  # the caller gets an answer, whatever it is
                     result, error = None, raised
                 lock.acquire()
-                del _handling[thread]
+                place.request = None
                 self._busy -= 1
                 if not is_quick:
                     self._slow -= 1
