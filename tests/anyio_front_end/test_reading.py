@@ -13,7 +13,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from natsvc.anyio import Connection, Request, add_service, connect, handling
+from natsvc import ERROR_CODE_HEADER
+from natsvc.anyio import Connection, Request, ServiceError, add_service, connect, handling
 from natsvc.anyio.sockets import Socket
 from natsvc.anyio.tls import Tls
 from natsvc.testing import NatsServer
@@ -134,6 +135,162 @@ def test_others_have_their_turn_however_much_comes(
 
     run(main)
     assert turns > 10
+
+
+async def read_on(
+    nc: Connection,
+    subject: str,
+    bodies: list[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    when_read: Callable[[], object] = lambda: None,
+) -> None:
+    """Have a task that has run a request read these requests on, all at once."""
+    sid = next(sid for sid, one in nc._state._subscriptions.items() if one.subject == subject)
+    requests = b"".join(b"MSG %b %d r 1\r\n%b\r\n" % (subject.encode(), sid, body) for body in bodies)
+    pieces = [requests]
+
+    def take(socket: Socket) -> bytes:
+        if not pieces:
+            return b""
+        when_read()
+        return pieces.pop()
+
+    monkeypatch.setattr(handling, "_LONGEST_ROW", 10**12)  # however busy the machine is
+    monkeypatch.setattr(Socket, "take", take)
+    await nc.publish(subject, b"0", reply="r")
+    await eventually(lambda: not pieces)
+
+
+def test_requests_that_are_read_on_do_not_hold_slots_before_they_begin(
+    server: NatsServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handled: list[bytes] = []
+
+    async def handler(request: Request) -> None:
+        handled.append(request.data)
+        await request.respond()
+
+    async def main() -> None:
+        async with connect(server.url) as nc, add_service(nc, name="slots") as service:
+            await service.add_endpoint("slots-e", handler=handler, max_concurrency=1, max_pending=0)
+            await read_on(nc, "slots-e", [b"1", b"2", b"3"], monkeypatch)
+            (stats,) = service.stats().endpoints
+            assert (stats.num_requests, stats.num_errors) == (4, 0)
+
+    run(main)
+    assert handled == [b"0", b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_each_request_that_is_read_on_is_answered_whatever_the_one_before_it_came_to(
+    server: NatsServer, run: Run, monkeypatch: pytest.MonkeyPatch, is_late: bool
+) -> None:
+    bodies = [b"%d" % number for number in range(1, 10)]
+
+    async def main() -> None:
+        release = anyio.Event()
+
+        async def handler(request: Request) -> bytes | None:
+            match request.data:
+                case b"2" | b"3":
+                    await release.wait()
+                    return b"waited " + request.data
+                case b"4":
+                    raise ServiceError(404, "four")
+                case b"6":
+                    raise ValueError("six")
+                case b"5":
+                    await request.respond(b"done 5")
+                    return None
+            return b"done " + request.data
+
+        async with connect(server.url) as nc, connect(server.url) as other, add_service(nc, name="mixed") as service:
+            await service.add_endpoint("mixed-e", handler=handler)
+            await nc.flush()
+            answers = await other.subscribe("r")
+            await other.flush()
+
+            def let_others_have_their_turn() -> None:
+                task = service._runner._handling._reader
+                assert task is not None
+                task.row_ends = 0
+
+            await read_on(nc, "mixed-e", bodies, monkeypatch, let_others_have_their_turn if is_late else lambda: None)
+            monkeypatch.undo()
+            received = [await answers.receive(LIMIT) for _ in range(len(bodies) - 1)]
+            release.set()
+            received += [await answers.receive(LIMIT) for _ in range(2)]
+            (stats,) = service.stats().endpoints
+            assert (stats.num_requests, stats.num_errors) == (10, 2)
+        words = [one.headers.get(ERROR_CODE_HEADER) or one.data.decode() for one in received]
+        assert words[:8] == ["done 0", "done 1", "404", "done 5", "500", "done 7", "done 8", "done 9"]
+        assert sorted(words[8:]) == ["waited 2", "waited 3"]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("is_late", "expected"), [(False, ["0", "1", "2", "3"]), (True, ["0", "1", "others", "2", "3"])]
+)
+def test_others_have_their_turn_also_between_requests_that_were_read_together(
+    server: NatsServer, run: Run, monkeypatch: pytest.MonkeyPatch, is_late: bool, expected: list[str]
+) -> None:
+    notes: list[str] = []
+    give_turn = anyio.lowlevel.cancel_shielded_checkpoint
+
+    async def noted_give_turn() -> None:
+        notes.append("others")
+        await give_turn()
+
+    async def handler(request: Request) -> None:
+        notes.append(request.data.decode())
+
+    async def main() -> None:
+        async with connect(server.url) as nc, add_service(nc, name="turns") as service:
+            await service.add_endpoint("turns-e", handler=handler)
+
+            def when_read() -> None:
+                monkeypatch.setattr(anyio.lowlevel, "cancel_shielded_checkpoint", noted_give_turn)
+                task = service._runner._handling._reader
+                assert task is not None
+                if is_late:
+                    task.row_ends = 0
+
+            await read_on(nc, "turns-e", [b"1", b"2", b"3"], monkeypatch, when_read)
+            monkeypatch.undo()
+            await eventually(lambda: "3" in notes)
+
+    run(main)
+    assert notes == expected
+
+
+def test_messages_of_others_do_not_keep_a_task_reading(
+    server: NatsServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = 0
+
+    async def handler(request: Request) -> None:
+        pass
+
+    async def main() -> None:
+        async with connect(server.url) as nc, add_service(nc, name="beside") as service:
+            await service.add_endpoint("beside-e", handler=handler)
+            await nc.subscribe("noise")
+            await nc.flush()
+            sid = next(sid for sid, one in nc._state._subscriptions.items() if one.subject == "noise")
+
+            def take(socket: Socket) -> bytes:
+                nonlocal taken
+                taken += 1
+                return b"MSG noise %d 0\r\n\r\n" % sid if taken < 10_000 else b""
+
+            monkeypatch.setattr(Socket, "take", take)
+            await nc.publish("beside-e")
+            await eventually(lambda: taken)
+            monkeypatch.undo()
+
+    run(main)
+    assert taken < 10
 
 
 async def survive(url: str, happens: Callable[[Connection], None], **options: Any) -> list[Any]:
