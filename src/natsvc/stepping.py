@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import types
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from natsvc.core import current_request
 
@@ -34,7 +34,7 @@ class HandlerSteps:
         context: What handlers run in, each in a copy of its own.
 
     Attributes:
-        trap: What the handler waits for; ENDED if for nothing.
+        trap: What the handler has to go on waiting for, in `go_on`; ENDED if for nothing.
         error: What it has raised.
         ended_at: When the last request was ended.
     """
@@ -46,7 +46,7 @@ class HandlerSteps:
         self.error: BaseException | None = None
         self.ended_at = 0
         self._copy = context.copy
-        self._context = context  # of the handler that waits for something
+        self._context: contextvars.Context | None = None  # of the handler that waits for something
         self._result: object = None
         self._begin_anew()
 
@@ -79,6 +79,8 @@ class HandlerSteps:
     @types.coroutine
     def go_on(self) -> Generator[Any, Any, None]:
         """Run a handler that waits for something to its end, in its own context, whichever event loop drives it."""
+        if self._context is None:
+            return
         trap, self.trap = self.trap, ENDED
         run, send, throw = self._context.run, self._send, self._handlers.throw
         step: Callable[[Any], Any]
@@ -103,9 +105,14 @@ class HandlerSteps:
     def end(self, request: BaseRequest) -> tuple[BaseRequest | Reply | None, BaseException | None]:
         """End a request whose handler has ended; return what comes of it, and the exception it ended with."""
         result, error = self._result, self.error
-        self._result = self.error = None
+        self._result = self.error = self._context = None
         self.ended_at = now = _clock()
         return request._endpoint.end(request, now, result, error), error
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a handler runs at this very moment, so that another one has to wait or be run elsewhere."""
+        return cast("types.GeneratorType[Any, Any, Any]", self._handlers).gi_running
 
     def _begin_anew(self) -> None:
         self._handlers = self._run_handlers()

@@ -25,6 +25,7 @@ from natsvc.anyio import (
     ServiceError,
     add_service,
     connect,
+    sockets,
 )
 from natsvc.anyio.sockets import Socket
 from natsvc.testing import NatsServer
@@ -449,6 +450,55 @@ def test_back_pressure_reaches_handlers_that_send_more_than_the_socket_takes(ser
                 for _ in range(30):
                     assert len((await answers.receive(30)).data) == 900_000
         assert max(sizes) < 2_000_000
+
+    run(main)
+
+
+@pytest.mark.parametrize("is_full_before", [True, False])
+def test_while_the_socket_takes_nothing_who_responds_waits_however_little_it_is(
+    server: NatsServer, run: Run, monkeypatch: pytest.MonkeyPatch, is_full_before: bool
+) -> None:
+    done: list[bytes] = []
+
+    async def handler(request: Request) -> None:
+        await request.respond(b"little")
+        done.append(request.data)
+
+    async def main() -> None:
+        async with connect(server.url) as nc, add_service(nc, name="pressed") as service:
+            await service.add_endpoint("pressed-e", handler=handler, max_concurrency=1000)
+            await nc.flush()
+            driver, socket = nc._driver, nc._driver._socket
+            assert socket is not None
+            request = b"MSG pressed-e %d r 1\r\nx\r\n" % max(nc._state._subscriptions)
+            room = anyio.Event()
+            write = Socket.write
+
+            async def wait_writable(raw: object) -> None:
+                await room.wait()
+
+            def be_full(socket: Socket) -> None:
+                socket._unsent = memoryview(b"PING\r\n")  # which the server takes at any time
+                driver.is_writable(socket, False)
+                socket.send_soon()
+
+            def write_and_be_full(socket: Socket, data: bytes) -> None:
+                write(socket, data)
+                be_full(socket)
+
+            monkeypatch.setattr(sockets, "_wait_writable", wait_writable)
+            if is_full_before:
+                be_full(socket)
+                expected = 0
+            else:
+                monkeypatch.setattr(Socket, "write", write_and_be_full)
+                expected = EARLY  # so many replies are written at once
+            driver.received(socket, request * (EARLY + 2))
+            await eventually(lambda: len(service._runner._handling._waiting) == EARLY + 2 - expected)
+            assert len(done) == expected
+            monkeypatch.undo()
+            room.set()
+            await eventually(lambda: len(done) == EARLY + 2)
 
     run(main)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -129,6 +130,60 @@ async def test_while_the_socket_takes_nothing_publishers_wait_and_nothing_is_rea
     await publishing
     assert recorded.is_reading
     await nc.flush()
+
+
+@contextlib.asynccontextmanager
+async def responding(nc: Connection) -> AsyncIterator[tuple[bytes, list[bytes]]]:
+    """A service that responds with little; yields the bytes of a request, and what it has done."""
+    done: list[bytes] = []
+    async with add_service(nc, name="pressed") as service:
+
+        @service.endpoint("pressed-e")
+        async def respond(request: Any) -> None:
+            await request.respond(b"little")
+            done.append(request.data)
+
+        await service.flush()
+        yield b"MSG pressed-e %d r 1\r\nx\r\n" % max(nc._state._subscriptions), done
+
+
+async def let_loop_turn() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_while_the_socket_takes_nothing_who_responds_waits_however_little_it_is(nc: Connection) -> None:
+    async with responding(nc) as (request, done):
+        socket, _ = record(nc)
+        socket.pause_writing()
+        nc._driver.send()
+        assert not nc._state.is_write_due
+        socket.data_received(request * 2)  # they were read before
+        await let_loop_turn()
+        assert not done
+        socket.resume_writing()
+        await let_loop_turn()
+        assert len(done) == 2
+
+
+@pytest.mark.skipif(not IS_EAGER, reason="without eager tasks, the replies come in another turn")
+async def test_who_responds_after_the_socket_is_full_waits_also_where_more_was_read(nc: Connection) -> None:
+    async with responding(nc) as (request, done):
+        socket, recorded = record(nc)
+        write = recorded.write
+
+        def write_and_pause(data: bytes) -> None:
+            write(data)
+            socket.pause_writing()
+
+        recorded.write = write_and_pause  # type: ignore[method-assign]
+        socket.data_received(request * (EARLY + 2))  # the first EARLY replies are written at once
+        recorded.write = write  # type: ignore[method-assign]
+        await let_loop_turn()
+        assert len(done) == EARLY
+        socket.resume_writing()
+        await let_loop_turn()
+        assert len(done) == EARLY + 2
 
 
 async def test_a_cancelled_publisher_leaves_the_connection_usable_and_its_message_whole(nc: Connection) -> None:

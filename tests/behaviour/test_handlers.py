@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextvars
 import dataclasses
+import gc
 import json
 import threading
+import weakref
 from typing import Any
 
 import pytest
 
 from natsvc import ErrorCodes, NoReplyError, ServiceError, with_error_handling
 from tests.plain_client import PlainClient
-from tests.worlds import Connection, eventually
+from tests.worlds import Connection, World, eventually
 
 
 @dataclasses.dataclass
@@ -41,6 +43,36 @@ def test_a_return_value_is_the_response(
 
     connection.add_service("returning").add_endpoint("returning-e", handler=handler)
     assert client.request("returning-e").data == sent
+
+
+def test_an_idle_service_keeps_nothing_alive_of_what_it_has_handled(
+    world: World, connection: Connection, client: PlainClient
+) -> None:
+    variable: contextvars.ContextVar[object] = contextvars.ContextVar("variable")
+    kept: list[weakref.ref[Any]] = []
+
+    class Value:
+        pass
+
+    async def handler(request: Any) -> bytes:
+        value = Value()
+        variable.set(value)
+        kept.extend((weakref.ref(request), weakref.ref(value)))
+        if request.data != b"quick":
+            await world.sleep(0.001)
+        if request.data == b"fails":
+            raise ServiceError(404, "not found")
+        return b""
+
+    def is_kept() -> bool:
+        gc.collect()
+        return any(one() is not None for one in kept)
+
+    connection.add_service("forgetting").add_endpoint("forgetting-e", handler=handler)
+    for one in [client.send("forgetting-e", data) for data in (b"quick", b"waits", b"fails") * 5]:
+        one.result()
+    assert len(kept) == 30
+    eventually(lambda: not is_kept())
 
 
 def test_a_return_value_of_another_kind_is_a_500(connection: Connection, client: PlainClient) -> None:

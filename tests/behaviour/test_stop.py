@@ -179,6 +179,53 @@ def test_a_stop_from_a_handler_does_not_wait_for_that_handler(connection: Connec
     eventually(lambda: services[0].stats().endpoints[0].num_requests == 1)
 
 
+def test_a_stop_from_a_handler_that_has_not_waited_lets_those_go_on_that_wait_for_its_slot(
+    world: World, connection: Connection, client: PlainClient
+) -> None:
+    gate = world.gate()
+    services: list[Any] = []
+
+    async def handler(request: Any) -> bytes:
+        if request.data == b"first":
+            await gate.wait()
+        if request.data == b"stop":
+            await services[0].service.stop()
+        return bytes(request.data)
+
+    services.append(connection.add_service("self-stopping-first"))
+    services[0].add_endpoint("self-stopping-first-e", handler=handler, max_concurrency=1)
+    bodies = [b"first", b"stop", b"third", b"fourth"]
+    pending = [client.send("self-stopping-first-e", body) for body in bodies]
+    client.flush()
+    gate.open()
+    assert [one.result().data for one in pending] == bodies
+    eventually(lambda: services[0].is_stopped)
+    eventually(lambda: services[0].stats().endpoints[0].num_requests == 4)
+
+
+def test_a_stop_ends_with_the_last_of_very_many_that_have_waited_for_one_slot(
+    world: World, server: NatsServer, client: PlainClient
+) -> None:
+    connection = world.connect(server.url)
+    gate = world.gate()
+
+    async def handler(request: Any) -> None:
+        if request.data == b"0":
+            await gate.wait()
+        await request.respond(request.data)
+
+    service = connection.add_service("one-slot")
+    service.add_endpoint("one-slot-e", handler=handler, max_concurrency=1)
+    pending = [client.send("one-slot-e", b"%d" % number) for number in range(350)]
+    client.flush()
+    stopping = service.begin_stop()
+    eventually(lambda: "one-slot-e" not in interest(server))
+    assert client.request("$SRV.PING.one-slot").data, "and nothing else is waited for"
+    gate.open()
+    stopping.result(LIMIT)
+    assert [one.result().data for one in pending] == [b"%d" % number for number in range(350)]
+
+
 def test_control_handlers_under_way_give_way_to_the_built_in_answer_when_the_service_leaves(
     world: World, connection: Connection, client: PlainClient
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from natsvc.sync import Connection, Request, RequestTimeoutError, ServiceClient, add_service
+from natsvc.sync import Connection, Request, RequestTimeoutError, ServiceClient, add_service, workers
 from natsvc.sync.driver import HIGH_WATER
 from tests.worlds import LIMIT, eventually
 
@@ -161,8 +161,12 @@ def test_handlers_that_begin_to_wait_after_many_quick_ones_run_side_by_side_all_
 
 
 def test_threads_are_started_on_demand_and_end_with_the_service(nc: Connection, caller: Connection) -> None:
+    known: set[int | None] = set()
+
     def threads() -> int:
-        return sum(thread.name.startswith("natsvc-demanding") for thread in threading.enumerate())
+        here = {thread.ident for thread in threading.enumerate() if thread.name.startswith("natsvc-demanding")}
+        known.update(here)
+        return len(here)
 
     with add_service(nc, name="demanding", max_workers=10) as service:
 
@@ -174,7 +178,9 @@ def test_threads_are_started_on_demand_and_end_with_the_service(nc: Connection, 
         for _ in range(20):
             caller.request("demanding-e", timeout=LIMIT)
         assert threads() == 1
+        assert known <= workers._places.keys()
     eventually(lambda: threads() == 0)
+    assert known.isdisjoint(workers._places)
 
 
 def test_endpoints_share_threads_and_none_is_started_while_one_can_do_the_work(

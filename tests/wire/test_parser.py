@@ -464,6 +464,14 @@ def test_another_line_than_those_before_is_read_as_the_first_one_would_be(line: 
     assert comparable(parser.feed(REQUEST + line, KNOWN)) == [(8, "a", "r.1", b"x", None), found]
 
 
+def test_a_blank_too_many_is_no_empty_subject_also_when_it_comes_again() -> None:
+    parser = Parser()
+    known = {b"1": ("one", Message), b"2": ("two", Message)}
+    for _ in range(2):
+        (event,) = parser.feed(b"MSG  1 2 1\r\nx\r\n", known)
+        assert comparable([event]) == [("two", "1", "", b"x", None)]
+
+
 def test_a_subscription_that_is_no_longer_known_is_not_known_by_its_messages_either() -> None:
     parser = Parser()
     for known, found in (({b"8": ("eight", Message)}, "eight"), ({b"8": ("other", Message)}, "other"), ({}, 8)):

@@ -174,19 +174,18 @@ class Handling:
         """Run what is ready, and what has come meanwhile, until nothing is; return whether the task can run more."""
         ready, state = self._ready, self._state
         task.row_ends = clock() + _LONGEST_ROW
-        is_in_row = False
         while True:
             error: BaseException | None = None
             if ready:
                 if not self._is_looking:
-                    self._is_looking = is_in_row = True
+                    self._is_looking = True
                     self._driver.begin_batch()
                 request = ready.popleft()
                 if not request.is_running:  # it has been answered before it came to this
                     self.take_following(request._endpoint.finish(request, clock()))
                     continue
                 self._begin(request, task)
-            elif not (is_in_row and self._read_on(task)):
+            elif not self._read_on(task):
                 return True
             if task.unfinished is not None:
                 error = await self._go_on(task)
@@ -199,8 +198,11 @@ class Handling:
                 return False
             if task.ended_at > task.row_ends:
                 self._stop_looking()
-                is_in_row = False
-                await anyio.lowlevel.cancel_shielded_checkpoint()
+                self._called += 1  # nobody else is called for what comes meanwhile: others would have rows of their own
+                try:
+                    await anyio.lowlevel.cancel_shielded_checkpoint()
+                finally:
+                    self._called -= 1
                 state.wake(clock())  # what is overdue must not run, however late the timer is
                 self._perform()
                 task.row_ends = clock() + _LONGEST_ROW

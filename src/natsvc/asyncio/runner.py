@@ -231,8 +231,8 @@ class Runner:
         return deliver
 
     def _run(self, request: BaseRequest) -> None:
-        """Start a request's handler, behind those that are ready already."""
-        if self._ready:
+        """Start a request's handler, behind those that are ready already, and behind the one that calls for it."""
+        if self._ready or self._steps.is_running:
             self._ready.append(request)
             return
         try:

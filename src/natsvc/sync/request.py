@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from natsvc.core import BaseRequest, Data, ReplyHeaders, encode_json
 from natsvc.sync.driver import HIGH_WATER
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Request"]
 
