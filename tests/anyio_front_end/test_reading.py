@@ -264,6 +264,38 @@ def test_others_have_their_turn_also_between_requests_that_were_read_together(
     assert notes == expected
 
 
+def test_the_task_that_lets_others_have_their_turn_goes_on_with_what_they_have_read(
+    server: NatsServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handling, "_LONGEST_ROW", 0)
+    handled: list[bytes] = []
+    give_turn = anyio.lowlevel.cancel_shielded_checkpoint
+
+    async def handler(request: Request) -> None:
+        handled.append(request.data)
+
+    async def main() -> None:
+        async with connect(server.url) as nc, add_service(nc, name="one-task") as service:
+            await service.add_endpoint("one-task-e", handler=handler)
+            driver, socket = nc._driver, nc._driver._socket
+            assert socket is not None
+            pieces = [b"MSG one-task-e %d 1\r\nx\r\n" % max(nc._state._subscriptions)] * 3
+
+            async def read_and_give_turn() -> None:
+                if pieces:
+                    driver.received(socket, pieces.pop())
+                await give_turn()
+
+            monkeypatch.setattr(anyio.lowlevel, "cancel_shielded_checkpoint", read_and_give_turn)
+            await nc.publish("one-task-e", b"0")
+            await eventually(lambda: len(handled) == 4)
+            monkeypatch.undo()
+            await eventually(lambda: service._runner._handling._idle)
+            assert len(service._runner._handling._idle) == 1
+
+    run(main)
+
+
 def test_messages_of_others_do_not_keep_a_task_reading(
     server: NatsServer, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
