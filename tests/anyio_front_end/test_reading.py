@@ -232,8 +232,9 @@ def test_each_request_that_is_read_on_is_answered_whatever_the_one_before_it_cam
 @pytest.mark.parametrize(
     ("is_late", "expected"), [(False, ["0", "1", "2", "3"]), (True, ["0", "1", "others", "2", "3"])]
 )
+@pytest.mark.parametrize("fails", [False, True])
 def test_others_have_their_turn_also_between_requests_that_were_read_together(
-    server: NatsServer, run: Run, monkeypatch: pytest.MonkeyPatch, is_late: bool, expected: list[str]
+    server: NatsServer, run: Run, monkeypatch: pytest.MonkeyPatch, is_late: bool, expected: list[str], fails: bool
 ) -> None:
     notes: list[str] = []
     give_turn = anyio.lowlevel.cancel_shielded_checkpoint
@@ -244,6 +245,8 @@ def test_others_have_their_turn_also_between_requests_that_were_read_together(
 
     async def handler(request: Request) -> None:
         notes.append(request.data.decode())
+        if fails:
+            raise ServiceError(400, "it fails without waiting")
 
     async def main() -> None:
         async with connect(server.url) as nc, add_service(nc, name="turns") as service:

@@ -189,7 +189,6 @@ class Handling:
                 return True
             if task.unfinished is not None:
                 error = await self._go_on(task)
-                task.row_ends = clock() + _LONGEST_ROW
             if state.effects:
                 self._perform()
             if task.is_cancelled or (error is not None and not isinstance(error, Exception)):
@@ -286,7 +285,8 @@ class Handling:
             self._call_task()
 
     def _end_waiting(self, request: BaseRequest) -> None:
-        del self._waiting[request]
+        task = self._waiting.pop(request)
+        task.row_ends = clock() + _LONGEST_ROW  # others have had their turn
         if not self._waiting:
             self._at_rest.set()
 
