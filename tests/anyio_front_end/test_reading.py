@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import select
-import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -18,9 +16,8 @@ from natsvc.anyio import Connection, Request, ServiceError, add_service, connect
 from natsvc.anyio.sockets import Socket
 from natsvc.anyio.tls import Tls
 from natsvc.testing import NatsServer
-from natsvc.wire.outbox import READ_SIZE
 from tests.anyio_front_end.conftest import Run
-from tests.anyio_front_end.tools import eventually
+from tests.anyio_front_end.tools import eventually, wait_for_bytes
 from tests.connection.certificates import Certificates
 from tests.connection.scripted_server import ScriptedServer, Session
 from tests.worlds import LIMIT
@@ -32,16 +29,6 @@ LARGE = 1000
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates.make(tmp_path_factory.mktemp("certificates"))
-
-
-def wait_for_bytes(nc: Connection, count: int = 0) -> None:
-    """Hold the event loop up until the server has said something, and so much of it, or has ended the connection."""
-    reader = nc._driver._socket
-    assert reader is not None
-    assert reader._raw is not None
-    assert select.select([reader._raw], [], [], LIMIT)[0], "the server says nothing"
-    while count and len(reader._raw.recv(READ_SIZE, socket.MSG_PEEK)) < count:
-        pass
 
 
 class Notes:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import select
+import socket
 import types
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 import anyio
 
+from natsvc.anyio import Connection
 from natsvc.testing import NatsServer
+from natsvc.wire.outbox import READ_SIZE
+from tests.worlds import LIMIT
 
-__all__ = ["cancelled_at", "connections", "eventually", "subscriptions"]
+__all__ = ["cancelled_at", "connections", "eventually", "subscriptions", "wait_for_bytes"]
 
 
 async def eventually(condition: Callable[[], object]) -> None:
@@ -31,6 +36,16 @@ def subscriptions(server: NatsServer, name: str) -> list[str]:
     return sorted(
         subject for one in clients if one.get("name") == name for subject in one.get("subscriptions_list", ())
     )
+
+
+def wait_for_bytes(nc: Connection, count: int = 0) -> None:
+    """Hold the event loop up until the server has said something, and so much of it, or has ended the connection."""
+    reader = nc._driver._socket
+    assert reader is not None
+    assert reader._raw is not None
+    assert select.select([reader._raw], [], [], LIMIT)[0], "the server says nothing"
+    while count and len(reader._raw.recv(READ_SIZE, socket.MSG_PEEK)) < count:
+        pass
 
 
 async def cancelled_at(number: int, coroutine: Coroutine[Any, Any, Any]) -> bool:

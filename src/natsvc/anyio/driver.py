@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable
 
+    from natsvc.anyio.reading import StandIn
     from natsvc.connecting import Preparation
 
 __all__ = ["Driver", "Listener"]
@@ -62,6 +63,7 @@ class Driver:
         listeners: Who is told what becomes of the connection.
         closed: Set when the connection is closed for good.
         is_paused: Whether the socket takes nothing at the moment.
+        stand_in: The task that was called for what has been delivered last, if it may read in the reading task's place.
     """
 
     def __init__(self, preparation: Preparation) -> None:
@@ -69,6 +71,7 @@ class Driver:
         self.listeners: list[Listener] = []
         self.closed = anyio.Event()
         self.is_paused = False
+        self.stand_in: StandIn | None = None
         self._is_batching = False
         self._may_write_early = False
         self._preparation = preparation
@@ -284,11 +287,13 @@ class Driver:
             self.end_batch()
             self.write()
 
-    def read_on(self) -> None:
-        """Deliver what has arrived already, in the place of the task that waits for it."""
+    def read_on(self) -> bool:
+        """Deliver what has arrived already, in the place of the task that waits for it; return whether anything has."""
         socket = self._socket
         if socket is not None and self.state.is_connected and not self.is_paused and (data := socket.take()):
             self.received(socket, data)
+            return True
+        return False
 
     def lost(self, socket: Socket, error: BaseException | None) -> None:
         """The connection broke."""

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from natsvc.anyio.driver import Driver
+    from natsvc.anyio.reading import Reading
     from natsvc.core import BaseRequest, Reply, ServiceState
     from natsvc.core.effects import Receiver
     from natsvc.message import Delivery
 
 __all__ = ["HandlerTask", "Handling"]
+
+_UNLENT = 10_000_000
+"""Nanoseconds that the reading task keeps the reading to itself after it was lent in vain: for a handler has waited."""
 
 _LONGEST_ROW = 2_000_000
 """Nanoseconds that handlers may run in a row before other tasks get their turn: they may all end without waiting."""
@@ -35,25 +39,43 @@ class HandlerTask(HandlerSteps):
     """A task that runs handlers, one after another.
 
     Attributes:
+        called: What it waits for while it is idle.
         is_cancelled: Whether it has been cancelled, and is to run no more of them.
+        is_reading: Whether it waits for bytes in the place of the reading task.
+        lent: What it may read.
         row_ends: When it is to let other tasks have their turn.
         scope: What cancels it.
         unfinished: The request that it has begun with and has to go on with, and what its reply waits for, if it does.
     """
 
-    __slots__ = ("is_cancelled", "row_ends", "scope", "unfinished")
+    __slots__ = ("called", "is_cancelled", "is_reading", "lent", "row_ends", "scope", "unfinished")
 
     def __init__(self, context: contextvars.Context) -> None:
         super().__init__(context)
+        self.called = anyio.Event()
         self.is_cancelled = False
+        self.is_reading = False
+        self.lent: Reading | None = None
         self.row_ends = 0
         self.scope = anyio.CancelScope()
         self.unfinished: tuple[BaseRequest, Awaitable[None] | None] | None = None
 
     def cancel(self) -> None:
-        """Cancel the handler that it runs."""
+        """Cancel what it waits for."""
         self.is_cancelled = True
         self.scope.cancel()
+
+    def give_back(self) -> None:
+        """Let the reading task read again."""
+        if self.lent is not None:
+            self.lent.give_back()
+
+    def leave_reading(self) -> None:
+        """Give the reading back, at once or, if the task waits for bytes, as soon as it has its turn."""
+        if self.is_reading:
+            self.cancel()
+        else:
+            self.give_back()
 
 
 class Handling:
@@ -85,10 +107,11 @@ class Handling:
         self._perform = perform
         self._abort = abort
         self._ready: deque[BaseRequest] = deque()
-        self._idle: list[anyio.Event] = []
+        self._idle: list[HandlerTask] = []
         self._called = 0  # how many tasks are about to look for requests
         self._is_looking = False  # whether one does, without waiting in between
         self._reader: HandlerTask | None = None  # the task that reads on, if what is read is run at once
+        self._lends_at = 0  # when the reading task may let one of these read in its place
         self._waiting: dict[BaseRequest, HandlerTask] = {}  # the requests whose handlers wait for something
         self._at_rest = anyio.Event()
 
@@ -141,34 +164,45 @@ class Handling:
     def _call_task(self) -> None:
         self._called += 1
         if self._idle:
-            self._idle.pop().set()
+            task = self._idle.pop()
+            task.called.set()
+            if clock() > self._lends_at:
+                self._driver.stand_in = task
         else:
             self._block.start_soon(self._work)
 
     async def _work(self) -> None:
         task = HandlerTask(self._context)
-        with task.scope:
-            while True:
-                self._called -= 1
-                try:
-                    is_usable = await self._run_ready(task)
-                finally:
-                    self._stop_looking()
-                if not is_usable:
-                    break
-                called = anyio.Event()
-                self._idle.append(called)
-                try:
-                    await called.wait()
-                except BaseException:
-                    if called in self._idle:
-                        self._idle.remove(called)
-                    else:
-                        self._called -= 1  # who has called it waits for nobody
-                    self._abort()  # what is around the service is being cancelled, though the body may be shielded
-                    raise
+        try:
+            with task.scope:
+                while await self._run_called(task):
+                    await self._is_called(task)
+        finally:
+            task.give_back()
         if self._ready and self._block.is_open:
             self._call_task()
+
+    async def _run_called(self, task: HandlerTask) -> bool:
+        """Run what it has been called for; return whether the task can run more."""
+        self._called -= 1
+        try:
+            return await self._run_ready(task)
+        finally:
+            self._stop_looking()
+
+    async def _is_called(self, task: HandlerTask) -> None:
+        """Wait until there is something to run."""
+        task.called = anyio.Event()
+        self._idle.append(task)
+        try:
+            await task.called.wait()
+        except BaseException:
+            if task in self._idle:
+                self._idle.remove(task)
+            else:
+                self._called -= 1  # who has called it waits for nobody
+            self._abort()  # what is around the service is being cancelled, though the body may be shielded
+            raise
 
     async def _run_ready(self, task: HandlerTask) -> bool:
         """Run what is ready, and what has come meanwhile, until nothing is; return whether the task can run more."""
@@ -185,8 +219,8 @@ class Handling:
                     self.take_following(request._endpoint.finish(request, clock()))
                     continue
                 self._begin(request, task)
-            elif not self._read_on(task):
-                return True
+            elif not self._read_on(task) and not await self._read_instead(task):
+                return not task.is_cancelled
             if task.unfinished is not None:
                 error = await self._go_on(task)
             if state.effects:
@@ -277,6 +311,9 @@ class Handling:
     def _begin_to_wait(self, request: BaseRequest, task: HandlerTask) -> None:
         """Leave what is ready to others: first to two of them, for what comes behind often waits as well."""
         self._waiting[request] = task
+        if task.lent is not None:
+            task.give_back()
+            self._lends_at = clock() + _UNLENT
         if self._is_looking:
             self._is_looking = False
             self._driver.end_batch()
@@ -291,20 +328,52 @@ class Handling:
             self._at_rest.set()
 
     def _read_on(self, task: HandlerTask) -> bool:
-        """Write what has come of those that were run in a row; run what has come meanwhile; return whether any has.
+        """Run what has come meanwhile; return whether any has that is for these handlers.
 
-        So tasks are switched once for many reads, if at all, and no request has to wait for a slot that others hold
-        which have not begun.
+        So tasks are switched once for many reads, if at all.
         """
         self._stop_looking()
+        ended_at = task.ended_at
+        return self._read(task) and self._has_begun(task, ended_at)
+
+    async def _read_instead(self, task: HandlerTask) -> bool:
+        """If the reading is lent to the task, wait for what comes next, and run it; return whether there is any."""
+        while task.lent is not None:
+            await self._is_readable(task, task.lent)
+            ended_at = task.ended_at
+            if task.is_cancelled or not self._read(task):  # it is the end, say, or nothing may be read now
+                task.give_back()
+            elif self._has_begun(task, ended_at):
+                return True
+        return False
+
+    async def _is_readable(self, task: HandlerTask, reading: Reading) -> None:
+        task.is_reading = True
+        try:
+            await reading.socket.is_readable()
+        except BaseException:
+            if not task.is_cancelled:
+                self._abort()  # what is around the service is being cancelled, as where it waits to be called
+            raise
+        finally:
+            task.is_reading = False
+        task.row_ends = clock() + _LONGEST_ROW  # others have had their turn
+
+    def _read(self, task: HandlerTask) -> bool:
+        """Deliver what has come, and run at once what is for these handlers; return whether anything has.
+
+        So no request has to wait for a slot that others hold which have not begun.
+        """
         self._called += 1  # so nobody else is called for what comes
         self._reader = task
-        ended_at = task.ended_at
         try:
-            self._driver.read_on()
+            return self._driver.read_on()
         finally:
             self._reader = None
             self._called -= 1
+
+    def _has_begun(self, task: HandlerTask, ended_at: int) -> bool:
+        """Whether any handler has since it ended the last, or is about to."""
         return task.ended_at != ended_at or task.unfinished is not None or bool(self._ready)
 
     def _stop_looking(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from natsvc.anyio.reading import Reading
 from natsvc.anyio.tls import Tls
 from natsvc.wire.outbox import READ_SIZE
 
@@ -50,11 +51,13 @@ class Socket:
     Attributes:
         number: The number of the attempt.
         read_size: How many bytes to read at once.
+        reading: The right to read it, once it is dialled.
     """
 
     def __init__(self, driver: Driver, number: int, address: ServerAddress, timeout: float) -> None:
         self.number = number
         self.read_size = READ_SIZE
+        self.reading = Reading(self)
         self._driver = driver
         self._address = address
         self._timeout = timeout
@@ -76,6 +79,7 @@ class Socket:
                 await self._dial()
             await self._close()
         finally:
+            await self.reading.end()  # nobody must wait for a socket that is closed
             if self._raw is not None:
                 self._raw.close()
             self._driver.forget(self)
@@ -99,6 +103,10 @@ class Socket:
                 self._break()
                 return
         self._send(memoryview(data))
+
+    async def is_readable(self) -> None:
+        """Wait until the server has said something, or nothing more will come."""
+        await _wait_readable(self._raw)
 
     def take(self) -> bytes:
         """Return what the server has said already, if anything; only for a connection that has been made."""
@@ -159,7 +167,11 @@ class Socket:
             if data is None:
                 driver.tls_started(self)
             elif data:
+                driver.stand_in = None
                 driver.received(self, data)
+                if driver.stand_in is not None:
+                    self.reading.lend(driver.stand_in)
+                    await self.reading.wait()
             else:
                 driver.lost(self, self._error)
                 return
