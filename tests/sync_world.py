@@ -17,7 +17,7 @@ from typing import Any
 import natsvc.sync
 from natsvc import Endpoint, EndpointConfig, GroupConfig, ServiceConfig, ServiceDefinition, ServiceInfo, ServiceStats
 from natsvc.core import is_async
-from natsvc.sync.workers import current_request
+from natsvc.sync.places import current_request
 from tests.worlds import LIMIT, Group, Stopping
 
 __all__ = ["SyncConnection", "SyncWorld", "begin", "run_blocking"]

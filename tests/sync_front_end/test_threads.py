@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from natsvc.sync import Connection, Request, RequestTimeoutError, ServiceClient, add_service, workers
+from natsvc.sync import Connection, Request, RequestTimeoutError, ServiceClient, add_service
 from natsvc.sync.driver import HIGH_WATER
+from natsvc.sync.places import places
 from tests.worlds import LIMIT, eventually
 
 THREADS = 32
@@ -178,9 +179,9 @@ def test_threads_are_started_on_demand_and_end_with_the_service(nc: Connection, 
         for _ in range(20):
             caller.request("demanding-e", timeout=LIMIT)
         assert threads() == 1
-        assert known <= workers._places.keys()
+        assert known <= places.keys()
     eventually(lambda: threads() == 0)
-    assert known.isdisjoint(workers._places)
+    assert known.isdisjoint(places)
 
 
 def test_endpoints_share_threads_and_none_is_started_while_one_can_do_the_work(

@@ -50,9 +50,10 @@ from natsvc.nuid import next_id
 from natsvc.sync.callbacks import Call, check_callback
 from natsvc.sync.connection import Connection
 from natsvc.sync.listener import Listener
+from natsvc.sync.places import current_request
 from natsvc.sync.request import Request
 from natsvc.sync.waiter import pieces
-from natsvc.sync.workers import Workers, current_request
+from natsvc.sync.workers import Workers
 from natsvc.wire.connection import SubscriptionState
 
 __all__ = ["Runner"]
