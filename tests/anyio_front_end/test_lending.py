@@ -16,7 +16,7 @@ from natsvc.anyio.reading import Reading
 from natsvc.anyio.sockets import Socket
 from natsvc.testing import NatsServer
 from tests.anyio_front_end.conftest import Run
-from tests.anyio_front_end.tools import eventually, wait_for_bytes
+from tests.anyio_front_end.tools import connections, eventually, wait_for_bytes
 from tests.connection.certificates import Certificates
 from tests.connection.scripted_server import ScriptedServer, Session
 from tests.worlds import LIMIT
@@ -82,6 +82,8 @@ def test_requests_one_at_a_time_are_handled_without_a_switch_of_tasks(
     async def handler(request: Request) -> None:
         tasks.append(anyio.get_current_task().id)
         await request.respond()
+
+    monkeypatch.setattr(handling, "_LONGEST_ROW", 10**12)  # however busy the machine is
 
     async def main() -> None:
         async with connect(server.url) as nc, connect(server.url) as caller, add_service(nc, name="same") as service:
@@ -377,7 +379,7 @@ def test_a_task_that_may_not_read_any_more_when_it_has_its_turn_reads_and_runs_n
 
     async def main() -> None:
         async with (
-            connect(server.url, reconnect_wait=0.01) as nc,
+            connect(server.url, reconnect_wait=0.01, name="too-late") as nc,
             connect(server.url) as caller,
             quick_service(nc, caller) as service,
         ):
@@ -393,6 +395,8 @@ def test_a_task_that_may_not_read_any_more_when_it_has_its_turn_reads_and_runs_n
                 with anyio.CancelScope(shield=True):
                     nc._driver.reconnect()
                     await eventually(lambda: reader.is_cancelled)
+                    socket._break()  # or the server takes it for another instance of the service
+                    await eventually(lambda: connections(server, "too-late") == 1)
                     # The reading task of the next connection has had its turn, and waits for this.
                     await eventually(lambda: nc.is_connected)
                     await nc.flush(LIMIT)
@@ -400,8 +404,10 @@ def test_a_task_that_may_not_read_any_more_when_it_has_its_turn_reads_and_runs_n
                     caller._driver.write()
                     wait_for_bytes(nc)
 
+            monkeypatch.setattr(handling, "_LONGEST_ROW", 10**12)  # however busy the machine is
             monkeypatch.setattr(Socket, "is_readable", is_readable_too_late)
             await caller.request("quick-e", timeout=LIMIT)
+            await is_lent(nc)
             await caller.publish("quick-e", b"too late")
             assert (await replies.receive(LIMIT)).data == b"from the handler"
             assert service.stats().endpoints[0].num_errors == 0
