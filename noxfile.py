@@ -34,8 +34,13 @@ OLDEST_SUITES = ("behaviour", "cli", "connection", "anyio_front_end", "asyncio_f
 ENDS_ONLY = ("core", "testing", "wire")
 """What the oldest and the newest Python show for those in between: it depends on no event loop and little else."""
 
+OLDEST_LEAVES_OUT = ("test_bench", "test_demo", "test_top")
+"""What the command does in them, it does elsewhere as well, as far as it depends on such versions."""
+
+STATE_MACHINES = ("core", "wire")
+
 STATE_MACHINE_COVERAGE = 95
-"""Percent of the lines and branches of `natsvc.core`, and of `natsvc.wire`, that the tests must run."""
+"""Percent of the lines and branches of `natsvc.core`, and of `natsvc.wire`, that their own tests must run."""
 
 
 def is_there(version: str) -> bool:
@@ -146,13 +151,13 @@ def oldest(session: nox.Session) -> None:
     """Test with the oldest Python that is there, and the oldest dependencies and nats-server that are supported."""
     session.install(*group("test"), *oldest_dependencies())
     suites = [f"tests/{suite}" for suite in OLDEST_SUITES]
-    # The demo is what the command does elsewhere, once more and in full.
-    session.run("python", "-m", "pytest", *(session.posargs or [*AT_ONCE, "--ignore=tests/cli/test_demo.py", *suites]))
+    left_out = [f"--ignore=tests/cli/{name}.py" for name in OLDEST_LEAVES_OUT]
+    session.run("python", "-m", "pytest", *(session.posargs or [*AT_ONCE, *left_out, *suites]))
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests: with the newest Python all, and demand that they reach the state machines.
+    """Run the tests: with the newest Python all, and demand that those of the state machines reach all of them.
 
     The others leave out what is about other programs, Node and the command, and the benchmarks; the oldest one what
     `oldest` runs with it, and those in between what the oldest and the newest agree on.
@@ -166,11 +171,14 @@ def tests(session: nox.Session) -> None:
         session.run("python", "-m", "pytest", *AT_ONCE, *(f"--ignore=tests/{suite}" for suite in left_out))
     else:
         session.env["COVERAGE_FILE"] = f".coverage.{session.name}"
-        session.run("python", "-m", "pytest", *AT_ONCE, "--cov", "--cov-report=")
-        for room in ("core", "wire"):
+        own = [f"tests/{room}" for room in STATE_MACHINES]
+        session.run("python", "-m", "pytest", *AT_ONCE, "--cov", "--cov-report=", *own)
+        for room in STATE_MACHINES:
             session.run(
                 "coverage", "report", "--include", f"*/natsvc/{room}/*", "--fail-under", str(STATE_MACHINE_COVERAGE)
             )
+        # The others would only be slowed down by being traced.
+        session.run("python", "-m", "pytest", *AT_ONCE, *(f"--ignore={suite}" for suite in own))
 
 
 @nox.session(python=PYTHONS[-1])

@@ -24,7 +24,13 @@ pytest_plugins = ["pytester"]
 @pytest.fixture(autouse=True)
 def project(pytester: pytest.Pytester) -> None:
     """Any warning is an error there, as it is with many users."""
-    pytester.makeini("[pytest]\nfilterwarnings = error\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makeini("""
+        [pytest]
+        filterwarnings = error
+        asyncio_default_fixture_loop_scope = function
+        # Half of the time that it takes to start is for that plugin, which has nothing to do here.
+        addopts = -p no:hypothesispytest
+    """)
 
 
 def test_it_is_found_by_its_entry_point() -> None:
