@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
+import anyio.abc
 import anyio.lowlevel
 import pytest
 
@@ -58,7 +61,6 @@ async def quick_service(nc: Connection, caller: Connection) -> AsyncIterator[Ser
     async with add_service(nc, name="quick") as service:
         await service.add_endpoint("quick-e", handler=handler)
         await nc.flush()
-        await caller.request("quick-e", timeout=LIMIT)  # has the task started
         await is_idle(service)
         await caller.request("quick-e", timeout=LIMIT)
         await is_lent(nc)
@@ -73,10 +75,10 @@ def test_requests_one_at_a_time_are_handled_without_a_switch_of_tasks(
     server: NatsServer, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks: list[int] = []
-    is_readable = Socket.is_readable
+    wait_readable = Socket.wait_readable
 
-    async def noted_is_readable(socket: Socket) -> None:
-        await is_readable(socket)
+    async def noted_wait_readable(socket: Socket) -> None:
+        await wait_readable(socket)
         tasks.append(anyio.get_current_task().id)
 
     async def handler(request: Request) -> None:
@@ -89,12 +91,11 @@ def test_requests_one_at_a_time_are_handled_without_a_switch_of_tasks(
         async with connect(server.url) as nc, connect(server.url) as caller, add_service(nc, name="same") as service:
             await service.add_endpoint("same-e", handler=handler)
             await nc.flush()
-            await caller.request("same-e", timeout=LIMIT)
             await is_idle(service)
             await caller.request("same-e", timeout=LIMIT)
             await is_lent(nc)
             tasks.clear()
-            monkeypatch.setattr(Socket, "is_readable", noted_is_readable)
+            monkeypatch.setattr(Socket, "wait_readable", noted_wait_readable)
             for _ in range(5):
                 await caller.request("same-e", timeout=LIMIT)
         # It waited already when the first came.
@@ -133,7 +134,7 @@ def test_where_a_handler_has_waited_the_reading_is_not_lent_for_a_while(
             for _ in range(5):
                 await answers(caller)
             assert not lent
-            service._runner._handling._lends_at = 0
+            nc._driver.lends_at = 0
             await is_idle(service)
             await answers(caller)
             await is_lent(nc)
@@ -206,6 +207,140 @@ def test_what_is_cancelled_around_a_service_that_reads_ends_it_and_not_the_conne
     run(main)
 
 
+@pytest.mark.parametrize("before", ["nothing", "a request", "a reconnect"])
+def test_a_service_that_is_cancelled_stops_whatever_was_before_and_though_its_body_is_shielded(
+    server: NatsServer, run: Run, before: str
+) -> None:
+    """One of its tasks always waits, and notices."""
+
+    async def echo(request: Request) -> bytes:
+        return request.data
+
+    async def main() -> None:
+        async with connect(server.url, reconnect_wait=0.01) as nc, connect(server.url) as caller:
+            with anyio.CancelScope() as scope:
+                async with add_service(nc, name="noticing") as service:
+                    await service.add_endpoint("noticing-e", handler=echo)
+                    await nc.flush()
+                    if before != "nothing":
+                        await caller.request("noticing-e", timeout=LIMIT)
+                        await is_lent(nc)
+                    with anyio.CancelScope(shield=True):
+                        if before == "a reconnect":
+                            await nc.reconnect()
+                            await nc.flush(LIMIT)
+                        scope.cancel()
+                        await eventually(lambda: service.stopped.is_set())
+
+    run(main)
+
+
+def test_a_connection_that_is_left_before_a_service_on_it_leaves_no_socket(server: NatsServer, run: Run) -> None:
+    """What is cancelled is around both: whoever waits for the socket must have left it before it is closed."""
+
+    async def main() -> None:
+        async with connect(server.url) as caller, anyio.create_task_group() as tasks:
+
+            async def serve(nc: Connection, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+                with anyio.CancelScope(shield=True), contextlib.suppress(ConnectionClosedError):
+                    async with quick_service(nc, caller) as service:
+                        task_status.started()
+                        await service.stopped.wait()
+
+            with anyio.CancelScope() as scope:
+                async with connect(server.url) as nc:
+                    await tasks.start(serve, nc)
+                    (socket,) = nc._driver._sockets
+                    raw: Any = socket._raw
+                    scope.cancel()
+            assert raw.fileno() == -1
+            assert not nc._driver._sockets
+
+    run(main)
+
+
+def test_a_task_that_waits_to_read_keeps_no_request_alive(server: NatsServer, run: Run) -> None:
+    handled: list[weakref.ref[Request]] = []
+
+    async def remember(request: Request) -> bytes:
+        handled.append(weakref.ref(request))
+        return request.data
+
+    async def main() -> None:
+        async with connect(server.url) as nc, connect(server.url) as caller, add_service(nc, name="forgetful") as one:
+            await one.add_endpoint("forgetful-e", handler=remember)
+            await is_idle(one)
+            for _ in range(3):
+                await caller.request("forgetful-e", timeout=LIMIT)
+                await is_lent(nc)
+                assert not any(request() for request in handled)
+
+    run(main)
+
+
+def test_a_connection_keeps_no_task_of_a_service_that_has_read_for_it(server: NatsServer, run: Run) -> None:
+    async def main() -> None:
+        async with connect(server.url) as nc, connect(server.url) as caller:
+            with anyio.CancelScope() as leaving:  # so that nothing comes any more
+                async with quick_service(nc, caller):
+                    task = stand_in(nc)
+                    assert task is not None
+                    scope = weakref.ref(task.scope)
+                    del task
+                    leaving.cancel()
+            await eventually(lambda: gc.collect() >= 0 and not scope())
+
+    run(main)
+
+
+def test_a_task_that_is_called_for_something_else_than_what_was_read_does_not_read(
+    server: NatsServer, run: Run
+) -> None:
+    """It may be over when the reading task looks next."""
+
+    async def main() -> None:
+        async with connect(server.url) as nc, connect(server.url) as caller, quick_service(nc, caller) as service:
+            await caller.request("quick-e", b"wait", timeout=LIMIT)
+            await is_idle(service)
+            nc._driver.lends_at = 0
+            service._runner._handling.begin()
+            assert nc._driver.next_to_read is None
+
+    run(main)
+
+
+def test_the_end_of_a_socket_waits_for_who_reads_it_whatever_is_cancelled_meanwhile(run: Run) -> None:
+    class Reader:
+        def __init__(self) -> None:
+            self.lent: Reading | None = None
+            self.leaving = anyio.Event()
+
+        def leave_reading(self) -> None:
+            self.leaving.set()
+
+    async def main() -> None:
+        reading, reader = Reading(Socket.__new__(Socket)), Reader()
+        reading.lend(reader)
+        has_left = False
+
+        async def leave() -> None:
+            nonlocal has_left
+            await reader.leaving.wait()
+            await anyio.lowlevel.checkpoint()
+            has_left = True
+            reading.give_back()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(leave)
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await reading.end()
+                assert has_left
+            assert reader.lent is None
+
+    run(main)
+
+
 def test_a_service_answers_after_a_reconnect_whoever_read_before(server: NatsServer, run: Run) -> None:
     async def main() -> None:
         async with (
@@ -217,7 +352,6 @@ def test_a_service_answers_after_a_reconnect_whoever_read_before(server: NatsSer
                 reader = stand_in(nc)
                 await nc.reconnect()
                 await nc.flush(LIMIT)
-                await answers(caller)
                 await is_idle(service)
                 await answers(caller)
                 await is_lent(nc)
@@ -250,11 +384,11 @@ def test_a_connection_that_breaks_while_a_service_reads_for_it_is_made_anew(run:
     def script(session: Session) -> None:
         session.welcome()
         session.await_subscription("breaking-e")
-        session.deliver("breaking-e", reply="r")
         if session.number == 1:
             session.answer_ping()  # the endpoint is confirmed
             session.wait(idle)
-            session.deliver("breaking-e", reply="r")
+        session.deliver("breaking-e", reply="r")
+        if session.number == 1:
             session.wait(broken)
             session.cut()
         else:
@@ -273,7 +407,7 @@ def test_a_connection_that_breaks_while_a_service_reads_for_it_is_made_anew(run:
                 await is_lent(nc)
                 broken.set()
                 await eventually(lambda: told and nc.is_connected)
-                await eventually(lambda: service.stats().endpoints[0].num_requests == 3)
+                await eventually(lambda: service.stats().endpoints[0].num_requests == 2)
 
     run(main)
 
@@ -375,7 +509,7 @@ def test_a_task_that_lets_others_have_their_turn_gives_back_what_it_was_lent_if_
 def test_a_task_that_may_not_read_any_more_when_it_has_its_turn_reads_and_runs_nothing(
     server: NatsServer, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    is_readable = Socket.is_readable
+    wait_readable = Socket.wait_readable
 
     async def main() -> None:
         async with (
@@ -388,9 +522,9 @@ def test_a_task_that_may_not_read_any_more_when_it_has_its_turn_reads_and_runs_n
             reader = stand_in(nc)
             assert reader is not None
 
-            async def is_readable_too_late(socket: Socket) -> None:
+            async def wait_readable_too_late(socket: Socket) -> None:
                 """What comes, and what cancels the task, have come both since it had its turn last."""
-                await is_readable(socket)
+                await wait_readable(socket)
                 monkeypatch.undo()
                 with anyio.CancelScope(shield=True):
                     nc._driver.reconnect()
@@ -405,7 +539,7 @@ def test_a_task_that_may_not_read_any_more_when_it_has_its_turn_reads_and_runs_n
                     wait_for_bytes(nc)
 
             monkeypatch.setattr(handling, "_LONGEST_ROW", 10**12)  # however busy the machine is
-            monkeypatch.setattr(Socket, "is_readable", is_readable_too_late)
+            monkeypatch.setattr(Socket, "wait_readable", wait_readable_too_late)
             await caller.request("quick-e", timeout=LIMIT)
             await is_lent(nc)
             await caller.publish("quick-e", b"too late")

@@ -22,6 +22,9 @@ from tests.connection.certificates import Certificates
 from tests.connection.scripted_server import ScriptedServer, Session
 from tests.worlds import LIMIT
 
+NEVER = 2**63
+"""When the reading may be lent: what is tested here is that tasks read which it is not lent to."""
+
 LARGE = 1000
 """More bytes than the server says by itself."""
 
@@ -49,6 +52,7 @@ class Notes:
 async def handle_two(nc: Connection, publish: Callable[[], object]) -> list[str]:
     """Run a service whose first request has another one published while its handler holds up the event loop."""
     notes = Notes()
+    nc._driver.lends_at = NEVER
 
     async def handler(request: Request) -> None:
         notes.notes.append(request.data.decode().strip())
@@ -103,6 +107,7 @@ def test_others_have_their_turn_however_much_comes(
     async def main() -> None:
         nonlocal turns
         async with connect(server.url) as nc, add_service(nc, name="flooded") as service:
+            nc._driver.lends_at = NEVER
             await service.add_endpoint("flooded-e", handler=handler)
             await nc.flush()
             message = b"MSG flooded-e %d 0\r\n\r\n" % max(nc._state._subscriptions)
@@ -135,6 +140,7 @@ async def read_on(
     sid = next(sid for sid, one in nc._state._subscriptions.items() if one.subject == subject)
     requests = b"".join(b"MSG %b %d r 1\r\n%b\r\n" % (subject.encode(), sid, body) for body in bodies)
     pieces = [requests]
+    nc._driver.lends_at = NEVER
 
     def take(socket: Socket) -> bytes:
         if not pieces:
@@ -266,6 +272,7 @@ def test_the_task_that_lets_others_have_their_turn_goes_on_with_what_they_have_r
 
     async def main() -> None:
         async with connect(server.url) as nc, add_service(nc, name="one-task") as service:
+            nc._driver.lends_at = NEVER
             await service.add_endpoint("one-task-e", handler=handler)
             driver, socket = nc._driver, nc._driver._socket
             assert socket is not None
@@ -296,6 +303,7 @@ def test_messages_of_others_do_not_keep_a_task_reading(
 
     async def main() -> None:
         async with connect(server.url) as nc, add_service(nc, name="beside") as service:
+            nc._driver.lends_at = NEVER
             await service.add_endpoint("beside-e", handler=handler)
             await nc.subscribe("noise")
             await nc.flush()

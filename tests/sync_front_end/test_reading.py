@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -496,6 +497,49 @@ def test_a_thread_that_reads_keeps_no_request_alive(nc: Connection, caller: Conn
 
         has_it_read(caller, service, "forgetful-r")
         eventually(lambda: handled and not any(one() for one in handled))
+
+
+def test_a_handler_that_has_failed_leaves_nothing_for_the_garbage_collector(nc: Connection, caller: Connection) -> None:
+    failed: list[weakref.ref[Request]] = []
+
+    def fail(request: Request) -> None:
+        failed.append(weakref.ref(request))
+        raise ServiceError(400, "it fails")
+
+    with add_service(nc, name="failing") as service:
+        service.add_endpoint("failing-r", handler=fail)
+        gc.disable()
+        try:
+            for _ in range(3):
+                with pytest.raises(ServiceError):
+                    ServiceClient(caller).request("failing-r", b"", timeout=LIMIT)
+            eventually(lambda: not any(one() for one in failed))
+        finally:
+            gc.enable()
+
+
+def test_a_handler_that_goes_on_for_ever_keeps_none_alive_of_those_before_it(
+    nc: Connection, caller: Connection
+) -> None:
+    handled: list[weakref.ref[Request]] = []
+    begun, release = threading.Event(), threading.Event()
+
+    def remember(request: Request) -> bytes:
+        handled.append(weakref.ref(request))
+        if request.data == b"wait":
+            begun.set()
+            release.wait(LIMIT)
+        return request.data
+
+    with add_service(nc, name="going-on") as service:
+        service.add_endpoint("lasting-r", handler=remember)
+        try:
+            for data in (b"quick", b"quick", b"wait"):
+                caller.publish("lasting-r", data, reply="nobody")
+            assert begun.wait(LIMIT)
+            eventually(lambda: [one() is not None for one in handled] == [False, False, True])
+        finally:
+            release.set()
 
 
 def test_where_most_is_for_others_the_reader_reads(

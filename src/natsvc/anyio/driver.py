@@ -63,7 +63,9 @@ class Driver:
         listeners: Who is told what becomes of the connection.
         closed: Set when the connection is closed for good.
         is_paused: Whether the socket takes nothing at the moment.
-        stand_in: The task that was called for what has been delivered last, if it may read in the reading task's place.
+        is_delivering: Whether messages are being delivered.
+        next_to_read: Who would read in the place of the reading task: for it was called for what is being delivered.
+        lends_at: When the reading task may let somebody do so again.
     """
 
     def __init__(self, preparation: Preparation) -> None:
@@ -71,7 +73,9 @@ class Driver:
         self.listeners: list[Listener] = []
         self.closed = anyio.Event()
         self.is_paused = False
-        self.stand_in: StandIn | None = None
+        self.is_delivering = False
+        self.next_to_read: StandIn | None = None
+        self.lends_at = 0
         self._is_batching = False
         self._may_write_early = False
         self._preparation = preparation
@@ -273,9 +277,14 @@ class Driver:
         self.state.tls_started(socket.number, clock())
         self.perform()
 
-    def received(self, socket: Socket, data: bytes) -> None:
-        """Bytes have arrived: deliver the messages that they end."""
+    def received(self, socket: Socket, data: bytes) -> StandIn | None:
+        """Bytes have arrived: deliver the messages that they end.
+
+        Returns:
+            Who may read in the place of the reading task, and is about to look for something to do.
+        """
         self.begin_batch()
+        self.is_delivering = True
         try:
             deliveries = self.state.received(socket.number, data, clock())
             socket.read_size = read_size(len(data), len(deliveries))
@@ -284,8 +293,11 @@ class Driver:
             if self.state.effects:
                 self.perform()
         finally:
+            self.is_delivering = False
+            stand_in, self.next_to_read = self.next_to_read, None
             self.end_batch()
             self.write()
+        return stand_in
 
     def read_on(self) -> bool:
         """Deliver what has arrived already, in the place of the task that waits for it; return whether anything has."""

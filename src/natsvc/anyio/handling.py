@@ -1,7 +1,8 @@
 """Handlers in tasks that are started on demand.
 
 One task runs one request after another, and only when a handler waits is another task called to go on with those behind
-it. Every handler sees a context and a cancellation of its own all the same.
+it. Every handler sees a context and a cancellation of its own all the same. As long as none waits, the task also reads
+what comes, in the place of the connection's reading task (reading.py).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class HandlerTask(HandlerSteps):
     """A task that runs handlers, one after another.
 
     Attributes:
-        called: What it waits for while it is idle.
+        called: What it waits for while it is idle; None before.
         is_cancelled: Whether it has been cancelled, and is to run no more of them.
         is_reading: Whether it waits for bytes in the place of the reading task.
         lent: What it may read.
@@ -52,7 +53,7 @@ class HandlerTask(HandlerSteps):
 
     def __init__(self, context: contextvars.Context) -> None:
         super().__init__(context)
-        self.called = anyio.Event()
+        self.called: anyio.Event | None = None
         self.is_cancelled = False
         self.is_reading = False
         self.lent: Reading | None = None
@@ -61,7 +62,7 @@ class HandlerTask(HandlerSteps):
         self.unfinished: tuple[BaseRequest, Awaitable[None] | None] | None = None
 
     def cancel(self) -> None:
-        """Cancel what it waits for."""
+        """Cancel what it waits for; then it ends, and another one takes its place."""
         self.is_cancelled = True
         self.scope.cancel()
 
@@ -71,7 +72,7 @@ class HandlerTask(HandlerSteps):
             self.lent.give_back()
 
     def leave_reading(self) -> None:
-        """Give the reading back, at once or, if the task waits for bytes, as soon as it has its turn."""
+        """Give the reading back: at once or, if it waits for bytes, as soon as it has its turn; then it ends."""
         if self.is_reading:
             self.cancel()
         else:
@@ -111,7 +112,6 @@ class Handling:
         self._called = 0  # how many tasks are about to look for requests
         self._is_looking = False  # whether one does, without waiting in between
         self._reader: HandlerTask | None = None  # the task that reads on, if what is read is run at once
-        self._lends_at = 0  # when the reading task may let one of these read in its place
         self._waiting: dict[BaseRequest, HandlerTask] = {}  # the requests whose handlers wait for something
         self._at_rest = anyio.Event()
 
@@ -161,25 +161,34 @@ class Handling:
                 self._at_rest = anyio.Event()
             await self._at_rest.wait()
 
+    def begin(self) -> None:
+        """Have a task wait for something to do: it also notices if what is around the service is cancelled."""
+        self._call_task()
+
     def _call_task(self) -> None:
         self._called += 1
-        if self._idle:
-            task = self._idle.pop()
-            task.called.set()
-            if clock() > self._lends_at:
-                self._driver.stand_in = task
-        else:
+        if not self._idle:
             self._block.start_soon(self._work)
+            return
+        task = self._idle.pop()
+        assert task.called is not None  # noqa: S101  # it is idle
+        task.called.set()
+        driver = self._driver
+        if driver.is_delivering and clock() > driver.lends_at:
+            driver.next_to_read = task
 
     async def _work(self) -> None:
         task = HandlerTask(self._context)
         try:
             with task.scope:
                 while await self._run_called(task):
-                    await self._is_called(task)
+                    await self._wait_for_call(task)
+        except anyio.get_cancelled_exc_class():
+            self._abort()  # what is around the service is being cancelled, though the body may be shielded
+            raise
         finally:
             task.give_back()
-        if self._ready and self._block.is_open:
+        if self._block.is_open and not self._called and (self._ready or not self._idle):
             self._call_task()
 
     async def _run_called(self, task: HandlerTask) -> bool:
@@ -190,7 +199,7 @@ class Handling:
         finally:
             self._stop_looking()
 
-    async def _is_called(self, task: HandlerTask) -> None:
+    async def _wait_for_call(self, task: HandlerTask) -> None:
         """Wait until there is something to run."""
         task.called = anyio.Event()
         self._idle.append(task)
@@ -201,12 +210,12 @@ class Handling:
                 self._idle.remove(task)
             else:
                 self._called -= 1  # who has called it waits for nobody
-            self._abort()  # what is around the service is being cancelled, though the body may be shielded
             raise
 
     async def _run_ready(self, task: HandlerTask) -> bool:
         """Run what is ready, and what has come meanwhile, until nothing is; return whether the task can run more."""
         ready, state = self._ready, self._state
+        request: BaseRequest | None
         task.row_ends = clock() + _LONGEST_ROW
         while True:
             error: BaseException | None = None
@@ -219,8 +228,10 @@ class Handling:
                     self.take_following(request._endpoint.finish(request, clock()))
                     continue
                 self._begin(request, task)
-            elif not self._read_on(task) and not await self._read_instead(task):
-                return not task.is_cancelled
+            else:
+                request = None  # a task that waits keeps nothing alive
+                if not self._read_on(task) and not await self._read_instead(task):
+                    return not task.is_cancelled
             if task.unfinished is not None:
                 error = await self._go_on(task)
             if state.effects:
@@ -313,7 +324,7 @@ class Handling:
         self._waiting[request] = task
         if task.lent is not None:
             task.give_back()
-            self._lends_at = clock() + _UNLENT
+            self._driver.lends_at = clock() + _UNLENT
         if self._is_looking:
             self._is_looking = False
             self._driver.end_batch()
@@ -339,7 +350,7 @@ class Handling:
     async def _read_instead(self, task: HandlerTask) -> bool:
         """If the reading is lent to the task, wait for what comes next, and run it; return whether there is any."""
         while task.lent is not None:
-            await self._is_readable(task, task.lent)
+            await self._wait_for_bytes(task, task.lent)
             ended_at = task.ended_at
             if task.is_cancelled or not self._read(task):  # it is the end, say, or nothing may be read now
                 task.give_back()
@@ -347,14 +358,10 @@ class Handling:
                 return True
         return False
 
-    async def _is_readable(self, task: HandlerTask, reading: Reading) -> None:
+    async def _wait_for_bytes(self, task: HandlerTask, reading: Reading) -> None:
         task.is_reading = True
         try:
-            await reading.socket.is_readable()
-        except BaseException:
-            if not task.is_cancelled:
-                self._abort()  # what is around the service is being cancelled, as where it waits to be called
-            raise
+            await reading.socket.wait_readable()
         finally:
             task.is_reading = False
         task.row_ends = clock() + _LONGEST_ROW  # others have had their turn
@@ -372,9 +379,10 @@ class Handling:
             self._reader = None
             self._called -= 1
 
-    def _has_begun(self, task: HandlerTask, ended_at: int) -> bool:
-        """Whether any handler has since it ended the last, or is about to."""
-        return task.ended_at != ended_at or task.unfinished is not None or bool(self._ready)
+    @staticmethod
+    def _has_begun(task: HandlerTask, ended_at: int) -> bool:
+        """Whether any handler has begun since it ended the last."""
+        return task.ended_at != ended_at or task.unfinished is not None
 
     def _stop_looking(self) -> None:
         """Write what has been sent since the first of those that were run in a row."""

@@ -28,7 +28,7 @@ class StandIn(Protocol):
     lent: Reading | None
 
     def leave_reading(self) -> None:
-        """Give it back, at once or, if the task waits for bytes, as soon as it has its turn."""
+        """Give the reading back: at once or, if it waits for bytes, as soon as it has its turn; then it ends."""
         ...
 
 
@@ -47,12 +47,11 @@ class Reading:
     def __init__(self, socket: Socket) -> None:
         self.socket = socket
         self._stand_in: StandIn | None = None
-        self._is_back = anyio.Event()
+        self._is_back: anyio.Event | None = None
 
     def lend(self, stand_in: StandIn) -> None:
         """Have another task read, until it gives the reading back; then `wait` for that."""
         self._stand_in = stand_in
-        self._is_back = anyio.Event()
         stand_in.lent = self
 
     def give_back(self) -> None:
@@ -60,15 +59,18 @@ class Reading:
         stand_in, self._stand_in = self._stand_in, None
         if stand_in is not None:
             stand_in.lent = None
+        if self._is_back is not None:
             self._is_back.set()
 
     async def wait(self) -> None:
         """Wait, as the reading task, until the reading is given back."""
-        await self._is_back.wait()
+        if self._stand_in is not None:
+            self._is_back = anyio.Event()
+            await self._is_back.wait()
 
     async def end(self) -> None:
         """Return when nobody waits for the socket any more, whatever is cancelled meanwhile."""
         if self._stand_in is not None:
             self._stand_in.leave_reading()
             with anyio.CancelScope(shield=True):
-                await self._is_back.wait()
+                await self.wait()

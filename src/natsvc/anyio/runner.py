@@ -127,6 +127,7 @@ class Runner:
         """
         await self._block.enter()
         self._block.start_soon(self._timer.run)
+        self._handling.begin()
 
     def start(self) -> None:
         """Start the service.

@@ -1,5 +1,7 @@
 """One connection to one server: its socket, the task that reads from it, and the task that waits until it can write.
 
+The reading task may lend the reading to another one (reading.py).
+
 Writing itself never waits: what the socket doesn't take at once is kept, and the writing task sends it. So whoever
 publishes can be cancelled at any time, and no command is ever sent by half; and what is sent in reply to one piece of
 what was read goes out in one piece, without any task being switched to.
@@ -75,11 +77,13 @@ class Socket:
     async def run(self) -> None:
         """Dial, read and write until `end`."""
         try:
-            with self._life:
-                await self._dial()
-            await self._close()
+            try:
+                with self._life:
+                    await self._dial()
+                await self._close()
+            finally:
+                await self.reading.end()  # nobody must wait for a socket that is closed
         finally:
-            await self.reading.end()  # nobody must wait for a socket that is closed
             if self._raw is not None:
                 self._raw.close()
             self._driver.forget(self)
@@ -104,14 +108,14 @@ class Socket:
                 return
         self._send(memoryview(data))
 
-    async def is_readable(self) -> None:
+    async def wait_readable(self) -> None:
         """Wait until the server has said something, or nothing more will come."""
         await _wait_readable(self._raw)
 
     def take(self) -> bytes:
         """Return what the server has said already, if anything; only for a connection that has been made."""
         assert self._raw is not None  # noqa: S101  # it is dialled
-        if self._unsent:
+        if self._unsent or self._error is not None:
             return b""
         tls = self._tls
         try:
@@ -167,10 +171,9 @@ class Socket:
             if data is None:
                 driver.tls_started(self)
             elif data:
-                driver.stand_in = None
-                driver.received(self, data)
-                if driver.stand_in is not None:
-                    self.reading.lend(driver.stand_in)
+                stand_in = driver.received(self, data)
+                if stand_in is not None:
+                    self.reading.lend(stand_in)
                     await self.reading.wait()
             else:
                 driver.lost(self, self._error)
