@@ -38,6 +38,7 @@ OLDEST_LEAVES_OUT = ("test_bench", "test_demo", "test_serve", "test_top")
 """What the command does in them, it does elsewhere as well, as far as it depends on such versions."""
 
 STATE_MACHINES = ("core", "wire")
+"""The rooms that know no I/O: their own tests reach them without any."""
 
 STATE_MACHINE_COVERAGE = 95
 """Percent of the lines and branches of `natsvc.core`, and of `natsvc.wire`, that their own tests must run."""
@@ -157,7 +158,7 @@ def oldest(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests: with the newest Python all, and demand that those of the state machines reach all of them.
+    """Run the tests: with the newest Python all, and demand that those of the state machines reach them.
 
     The others leave out what is about other programs, Node and the command, and the benchmarks; the oldest one what
     `oldest` runs with it, and those in between what the oldest and the newest agree on.

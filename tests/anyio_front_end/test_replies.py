@@ -235,6 +235,6 @@ def test_other_tasks_have_their_turn_while_replies_are_there_to_be_taken(run_ask
                     taken.append(message)  # noqa: PERF401  # the other task looks at it meanwhile
                 tasks.cancel_scope.cancel()
         assert len(taken) == 1000
-        assert len(set(turns)) > 2  # of ten; trio has tasks take their turns in any order
+        assert len(turns) > 5  # one for each that the loop has left to others, in whatever order they have it
 
     run_asked(main)
